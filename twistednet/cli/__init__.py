@@ -1,0 +1,1 @@
+"""The ``twistednet`` command: a client for each service, a subcommand each."""

@@ -1,0 +1,199 @@
+"""Flow: what every stream protocol here does about half-close and back-pressure.
+
+A TCP connection is two streams, and each can end or stall by itself. Three rules follow, kept here once:
+
+half-close
+    The end of the peer's stream ends what it asks, never what it is owed: everything already written, and every
+    answer still to come, is delivered before the connection is closed.
+back-pressure
+    A peer that does not read is not read from: the transport tells its producer to pause when more than its
+    buffer (64 KiB in Twisted) is waiting, and the producer is whoever makes output out of input.
+closing first
+    Closing a socket on which unread input waits makes the kernel send RST, and RST can destroy what the peer has
+    not read yet. So a protocol that closes first ends its own stream only, and discards what still comes until
+    the peer has ended its own, or for `LINGER` seconds.
+
+TCP_NODELAY is set on every TCP connection: an answer never waits for the acknowledgement of the one before.
+
+Sources: RFC 9293 §3.6 (closing a connection; half-close), RFC 1122 §4.2.2.13 (RST on unread data).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, TypeVar, cast
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+
+class IStreamTransport(ITCPTransport, IConsumer, IPushProducer):
+    """What a stream protocol's transport is: a connection that can be written to, and paused, both ways."""
+
+
+LINGER = 5.0
+"""Seconds for which a peer that has had its last answer may go on sending before the connection is closed under
+it; nginx's ``lingering_timeout`` has the same default."""
+
+
+def can_half_close(transport: ITCPTransport) -> bool:
+    """Whether one direction of `transport` can be ended by itself.
+
+    A wrapper such as TLS forwards attributes it does not have to what it wraps: calling ``loseWriteConnection``
+    there would end the stream underneath it, in mid-record. So the method must be the transport's own.
+    """
+    return hasattr(type(transport), "loseWriteConnection")
+
+
+def set_no_delay(transport: ITCPTransport) -> None:
+    """Set TCP_NODELAY where the connection is a TCP one (on a Unix socket the option is an error)."""
+    if isinstance(transport.getHost(), IPv4Address | IPv6Address):
+        transport.setTcpNoDelay(True)
+
+
+@implementer(IHalfCloseableProtocol)
+class StreamProtocol(Protocol):
+    """A server protocol that loses nothing at half-close and buffers nothing for a peer that does not read.
+
+    A subclass writes its answers in ``dataReceived`` and closes with `close`, not with
+    ``transport.loseConnection()``. One that makes much output out of little input overrides `producer`, so that
+    back-pressure stops the making as well as the reading.
+    """
+
+    factory: StreamFactory[Any]
+    transport: IStreamTransport
+    closing = False
+    """No more answers: nothing that still arrives will be looked at."""
+    input_ended = False
+    """The peer has ended its stream."""
+    _linger: IDelayedCall | None = None
+
+    @property
+    def producer(self) -> Any:
+        """Whom the transport pauses while too much output waits (an `IPushProducer`): its own reading side."""
+        return self.transport
+
+    def connectionMade(self) -> None:
+        set_no_delay(self.transport)
+        self.transport.registerProducer(self.producer, True)
+
+    def readConnectionLost(self) -> None:
+        self.input_ended = True
+        if self.closing:
+            self.transport.loseConnection()
+        else:
+            self.end_of_input()
+
+    def end_of_input(self) -> None:
+        """The peer will send no more. By default nothing more is owed than what has been written."""
+        self.close()
+
+    def close(self) -> None:
+        """Deliver what has been written, then close; see the module's *closing first*."""
+        if self.closing:
+            return
+        self.closing = True
+        self.transport.unregisterProducer()
+        if self.input_ended or not can_half_close(self.transport):
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
+            self.transport.resumeProducing()
+
+    def writeConnectionLost(self) -> None:
+        self._linger = self.factory.reactor.callLater(LINGER, self.transport.loseConnection)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.closing = True
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
+
+
+_P = TypeVar("_P", bound=StreamProtocol)
+
+
+class StreamFactory(Factory[_P]):
+    """A factory of `StreamProtocol`.
+
+    :param reactor: the clock of the protocols' timers; the global reactor when left out.
+    """
+
+    noisy = False
+
+    def __init__(self, *, reactor: IReactorTime | None = None) -> None:
+        if reactor is not None:
+            self.reactor = reactor
+
+    @cached_property
+    def reactor(self) -> IReactorTime:
+        # Imported at the first use of a timer, so that making a factory installs no reactor.
+        from twisted.internet import reactor
+
+        return cast(IReactorTime, reactor)
+
+
+@implementer(IHalfCloseableProtocol)
+class StreamClient(Protocol):
+    """A client that sends any amount and receives any amount, both at once, until the server closes.
+
+    What arrives goes to `received`, which a subclass or its maker may replace; `finished` fires with ``None`` when
+    the server has closed after its last byte, and fails with the reason when the connection breaks.
+    """
+
+    transport: IStreamTransport
+
+    def __init__(self) -> None:
+        self.finished: Deferred[None] = Deferred()
+        self._chunks: list[bytes] = []
+
+    def connectionMade(self) -> None:
+        set_no_delay(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received(data)
+
+    def received(self, data: bytes) -> None:
+        """Take what arrived: by default it is kept for `answer`."""
+        self._chunks.append(data)
+
+    @property
+    def answer(self) -> bytes:
+        """All that `received` has kept so far."""
+        return b"".join(self._chunks)
+
+    def send(self, data: bytes) -> None:
+        """Send `data`."""
+        self.transport.write(data)
+
+    def end(self) -> None:
+        """Say that nothing more will be sent, and go on receiving, where the transport can (TLS can not)."""
+        if can_half_close(self.transport):
+            self.transport.loseWriteConnection()
+
+    def close(self) -> None:
+        """Close once everything sent has been delivered."""
+        self.transport.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if reason.check(ConnectionDone):
+            self.finished.callback(None)
+        else:
+            self.finished.errback(reason)

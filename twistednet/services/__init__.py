@@ -1,0 +1,1 @@
+"""The ``twistd`` commands: for each protocol a module with its ``Options`` and its ``makeService``."""
