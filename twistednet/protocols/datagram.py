@@ -101,3 +101,7 @@ class DatagramClient(DatagramProtocol):
 
     def connectionRefused(self) -> None:
         self._ended(ConnectionRefusedError())
+
+    def stopProtocol(self) -> None:
+        # Twisted's epoll reactor closes a connected port where the kernel reports that its peer refused a datagram.
+        self._ended(ConnectionRefusedError())

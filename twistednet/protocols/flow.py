@@ -148,15 +148,15 @@ class StreamFactory(Factory[_P]):
 class StreamClient(Protocol):
     """A client that sends any amount and receives any amount, both at once, until the server closes.
 
-    What arrives goes to `received`, which a subclass or its maker may replace; `finished` fires with ``None`` when
-    the server has closed after its last byte, and fails with the reason when the connection breaks.
+    What arrives goes to `received`, which a subclass or its maker may replace.
     """
 
     transport: IStreamTransport
 
     def __init__(self) -> None:
-        self.finished: Deferred[None] = Deferred()
         self._chunks: list[bytes] = []
+        self._waiter: Deferred[None] | None = None
+        self._lost: Failure | None = None
 
     def connectionMade(self) -> None:
         set_no_delay(self.transport)
@@ -193,7 +193,23 @@ class StreamClient(Protocol):
         pass
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._lost = reason
+        if self._waiter is not None:
+            self._tell(self._waiter, reason)
+
+    def finished(self) -> Deferred[None]:
+        """Wait for the end; call it once.
+
+        :return: fires with ``None`` when the server has closed after its last byte; fails with the reason when the
+            connection breaks.
+        """
+        self._waiter = Deferred()
+        if self._lost is not None:
+            self._tell(self._waiter, self._lost)
+        return self._waiter
+
+    def _tell(self, waiter: Deferred[None], reason: Failure) -> None:
         if reason.check(ConnectionDone):
-            self.finished.callback(None)
+            waiter.callback(None)
         else:
-            self.finished.errback(reason)
+            waiter.errback(reason)

@@ -33,7 +33,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.basic import LineReceiver
@@ -304,6 +304,7 @@ class LineClient(LineReceiver):
 
     def __init__(self) -> None:
         self._asked: Deferred[bytes] | None = None
+        self._lost: Failure | None = None
 
     def connectionMade(self) -> None:
         set_no_delay(self.transport)
@@ -311,9 +312,11 @@ class LineClient(LineReceiver):
     def ask(self, line: bytes) -> Deferred[bytes]:
         """Send `line`, and wait for one; one at a time.
 
-        :return: fires with the line that came, without its ending; fails with the reason when the connection ends
-            before that.
+        :return: fires with the line that came, without its ending; fails with the reason when the connection has
+            ended before that.
         """
+        if self._lost is not None:
+            return fail(self._lost)
         asked = self._asked = Deferred()
         self.sendLine(line)
         return asked
@@ -324,6 +327,7 @@ class LineClient(LineReceiver):
             asked.callback(line)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._lost = reason
         asked, self._asked = self._asked, None
         if asked is not None:
             asked.errback(reason)

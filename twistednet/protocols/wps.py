@@ -165,4 +165,4 @@ class CommandClient(StreamClient):
             fails with the reason when the connection breaks.
         """
         self.send(name + b"\n")
-        return self.finished.addCallback(lambda _: self.answer)
+        return self.finished().addCallback(lambda _: self.answer)

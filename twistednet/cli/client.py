@@ -1,0 +1,238 @@
+"""What every client command shares: its address, its options, its exit status, and how a failure is reported.
+
+===============  =======================================================
+exit status      meaning
+===============  =======================================================
+0 `ANSWERED`     answered as expected
+1 `WRONG`        a wrong answer, or none before the connection was lost
+2                wrong usage (click's own)
+3 `REFUSED`      nobody listens there
+4 `TIMED_OUT`    no connection, or no answer, in ``--timeout`` seconds
+5 `NOT_FOUND`    there is no such name
+===============  =======================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from errno import ENOENT
+from typing import Any, NoReturn, TypeVar, cast
+
+import click
+from rich.console import Console
+from twisted.internet import defer, error, task
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.endpoints import HostnameEndpoint, _parse, clientFromString
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.threads import deferToThread
+
+from twistednet.protocols.datagram import RECEIVE_SIZE, DatagramClient
+
+ANSWERED, WRONG, REFUSED, TIMED_OUT, NOT_FOUND = 0, 1, 3, 4, 5
+
+
+class ClientError(Exception):
+    """The exchange failed: what to tell the user, in one line, and the exit status."""
+
+    def __init__(self, message: str, status: int = WRONG) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+# Addresses
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server is: a host and a port, or an endpoint string."""
+
+    host: str = ""
+    port: int = 0
+    endpoint: str = ""
+
+    def __str__(self) -> str:
+        return self.endpoint or f"{self.host} port {self.port}"
+
+
+def split_address(arguments: tuple[str, ...]) -> tuple[Address, tuple[str, ...]]:
+    """The address at the beginning of a command's `arguments`, and what follows it.
+
+    :raises click.UsageError: where there is none.
+    """
+    if not arguments:
+        raise click.UsageError("HOST PORT, or an endpoint such as unix:/path, is missing")
+    first, *rest = arguments
+    if ":" in first and not isIPv6Address(first):
+        return Address(endpoint=first), tuple(rest)
+    if not rest:
+        raise click.UsageError(f"the port of {first} is missing")
+    port, *rest = rest
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise click.UsageError(f"{port}: not a port, a whole number from 1 to 65535")
+    return Address(host=first, port=int(port)), tuple(rest)
+
+
+def stream_endpoint(reactor: Any, address: Address) -> IStreamClientEndpoint:
+    """The endpoint to connect to.
+
+    :raises click.UsageError: for a string that describes none.
+    """
+    if address.host:
+        return HostnameEndpoint(reactor, address.host, address.port)
+    try:
+        return cast(IStreamClientEndpoint, clientFromString(reactor, address.endpoint))
+    except Exception as error:  # whatever the parsers of Twisted and of its plugins make of a wrong string
+        raise click.UsageError(f"{address.endpoint}: not an endpoint, such as unix:/path or tls:host:port") from error
+
+
+_Client = TypeVar("_Client", bound=IProtocol)
+
+
+async def connect(call: Call, make: Callable[[], _Client]) -> _Client:
+    """Connect a protocol that `make` makes."""
+    factory: Factory[Any] = Factory.forProtocol(make)
+    factory.noisy = False
+    connecting = stream_endpoint(call.reactor, call.address).connect(factory)
+    return cast(_Client, await connecting.addTimeout(call.timeout, call.reactor))
+
+
+async def open_datagram(call: Call) -> DatagramClient:
+    """A `DatagramClient` for the server at the address, given as host and port or as ``udp:`` or ``unixdgram:``."""
+    address, reactor = call.address, call.reactor
+    if address.endpoint:
+        (kind, *arguments), _ = _parse(address.endpoint)
+        if kind == "unixdgram" and len(arguments) == 1:
+            client = DatagramClient(reactor, arguments[0])
+            # An abstract name of our own, for the answer to come back to.
+            reactor.listenUNIXDatagram(f"\0twistednet-{os.getpid()}", client, maxPacketSize=RECEIVE_SIZE)
+            return client
+        if kind not in ("udp", "udp6"):
+            raise click.UsageError(f"{address.endpoint}: not udp:HOST:PORT or unixdgram:PATH")
+        address, _ = split_address(tuple(arguments))
+    resolving = deferToThread(socket.getaddrinfo, address.host, address.port, type=socket.SOCK_DGRAM)
+    found = await resolving.addTimeout(call.timeout, reactor)
+    host, port = str(found[0][4][0]), found[0][4][1]
+    client = DatagramClient(reactor)
+    reactor.listenUDP(0, client, interface="" if isIPAddress(host) else "::", maxPacketSize=RECEIVE_SIZE)
+    client.transport.connect(host, port)
+    return client
+
+
+# Options
+
+
+def client_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add to `command` the options that every client has."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead."),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=10,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long to wait for a connection, and for an answer.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def address_arguments(rest: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the address, and what the command takes after it."""
+    return click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar=f"{{HOST PORT | ENDPOINT}} {rest}")
+
+
+retries_option = click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="How often to send again, each time after --timeout, where no answer comes.",
+)
+
+
+# Running
+
+
+@dataclass
+class Call:
+    """One call of a client command."""
+
+    address: Address
+    timeout: float
+    as_json: bool
+    reactor: Any = None
+
+    def report(self, answer: bytes, *, ok: bool, wrong: str, end: bytes = b"\n") -> None:
+        """Print the answer to one exchange.
+
+        :raises ClientError: where it is not `ok`; `wrong` says why.
+        """
+        if self.as_json:
+            _print_json(answer=answer.decode(errors="backslashreplace"), address=str(self.address), ok=ok)
+        else:
+            write(answer if answer.endswith(b"\n") else answer + end)
+        if not ok:
+            raise ClientError(wrong)
+
+    def no_json(self) -> None:
+        """Refuse ``--json`` where standard output is the stream of answers itself."""
+        if self.as_json:
+            raise click.UsageError("--json needs one exchange: say what to send on the command line")
+
+
+def _print_json(**values: object) -> None:
+    write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
+
+
+def write(data: bytes) -> None:
+    """Write `data` to standard output, now."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def run(call: Call, main: Callable[[Call], Coroutine[Any, Any, None]]) -> NoReturn:
+    """Run `main` in the reactor, and exit with the status that it comes to."""
+
+    async def reported(reactor: Any) -> None:
+        call.reactor = reactor
+        try:
+            await main(call)
+        except click.UsageError as wrong:
+            wrong.ctx = click.get_current_context()
+            wrong.show()
+            raise SystemExit(wrong.exit_code) from None
+        except Exception as failure:
+            message, status = explain(failure, call)
+            if call.as_json:
+                _print_json(error=message, address=str(call.address), status=status)
+            else:
+                Console(stderr=True, highlight=False).print(
+                    f"{click.get_current_context().command_path}: {message}", style="red", markup=False, soft_wrap=True
+                )
+            raise SystemExit(status) from None
+
+    task.react(lambda reactor: defer.ensureDeferred(reported(reactor)))
+
+
+def explain(failure: Exception, call: Call) -> tuple[str, int]:
+    """What to tell the user about `failure`, and the exit status."""
+    if isinstance(failure, ClientError):
+        return str(failure), failure.status
+    if isinstance(failure, error.DNSLookupError | socket.gaierror):
+        return f"{call.address}: there is no such name", NOT_FOUND
+    if isinstance(failure, error.ConnectionRefusedError) or getattr(failure, "osError", None) == ENOENT:
+        return f"{call.address}: nobody listens there", REFUSED
+    if isinstance(failure, defer.TimeoutError | error.TimeoutError):
+        return f"{call.address}: no answer in {call.timeout:g} seconds", TIMED_OUT
+    if isinstance(failure, BrokenPipeError):
+        return "nobody reads standard output", WRONG
+    return f"{call.address}: {failure or type(failure).__name__}", WRONG
