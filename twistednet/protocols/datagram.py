@@ -72,9 +72,9 @@ class DatagramClient(DatagramProtocol):
         :return: fires with the datagram that came; fails with `TimeoutError`, or with `ConnectionRefusedError`
             where the peer's machine says that nobody listens.
         """
-        self._asked = Deferred()
+        asked = self._asked = Deferred()
         self._send(datagram, timeout, retries)
-        return self._asked
+        return asked
 
     def _send(self, datagram: bytes, timeout: float, retries: int) -> None:
         if retries < 0:

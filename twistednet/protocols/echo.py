@@ -19,6 +19,7 @@ textbook is 2000 here, as in the rest of the suite.
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -57,7 +58,8 @@ class EchoClient(StreamClient):
     def ask(self, data: bytes) -> Deferred[bytes]:
         """Send `data`, and wait for as many bytes; one at a time.
 
-        :return: fires with what came back; with less than was sent where the server closed before.
+        :return: fires with what came back, less than was sent where the server closed before; fails with the
+            reason when the connection breaks.
         """
         asked = self._asked = Deferred()
         self._chunks.clear()
@@ -81,16 +83,16 @@ class EchoClient(StreamClient):
 
     def _settle(self) -> None:
         if self.owed <= 0:
-            self._answered()
+            self._answered(self.answer)
             if self._ended and not can_half_close(self.transport):
                 # The server can't be told that this was all, and needn't be.
                 self.close()
 
-    def _answered(self) -> None:
+    def _answered(self, answer: bytes | Failure) -> None:
         asked, self._asked = self._asked, None
         if asked is not None:
-            asked.callback(self.answer)
+            asked.callback(answer)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._answered()
+        self._answered(self.answer if reason.check(ConnectionDone) else reason)
         super().connectionLost(reason)

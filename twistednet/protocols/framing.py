@@ -149,14 +149,14 @@ class MessageProtocol(StreamProtocol, LineReceiver):
         mixed = ending == b"\n" and b"\r\n" in data
         if max(map(len, messages)) > self.MAX_LENGTH:
             self._shorten(messages, mixed)
-        if not mixed:
+        if mixed:
+            for ends_in_cr, run in groupby(messages, key=_ends_in_cr):
+                if ends_in_cr:
+                    self._waiting.append((iter([message[:-1] for message in run]), b"\r\n"))
+                else:
+                    self._waiting.append((iter(list(run)), b"\n"))
+        elif messages:
             self._waiting.append((iter(messages), ending))
-            return
-        for ends_in_cr, run in groupby(messages, key=_ends_in_cr):
-            if ends_in_cr:
-                self._waiting.append((iter([message[:-1] for message in run]), b"\r\n"))
-            else:
-                self._waiting.append((iter(list(run)), b"\n"))
 
     def _shorten(self, messages: list[bytes], mixed: bool) -> None:
         """Drop the first message that is too long, and all after it."""

@@ -67,6 +67,7 @@ class Command(MessageProtocol):
                 run, argv[0], argv, env=self.factory.environment, childFDs={0: null, 1: "r", 2: null}
             )
         except OSError as error:
+            self._run = None
             self.log.error("can't run {command}: {reason}", command=argv[0], reason=error.strerror)
             self.refuse("the command can't be run")
             return
