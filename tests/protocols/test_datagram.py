@@ -55,7 +55,7 @@ class AnsweringTests(SynchronousTestCase):
 
     def test_too_long_question(self) -> None:
         """A datagram that may have been cut is not answered."""
-        self.protocol.answer = lambda _: b"short"  # type: ignore[method-assign]
+        self.protocol.answer = lambda _: b"short"  # type: ignore[method-assign,assignment]
         self.protocol.datagramReceived(b"x" * (MAX_DATAGRAM + 1), PEER)
         self.assertEqual((self.protocol.transport.written, self.protocol.dropped), ([], 1))
 

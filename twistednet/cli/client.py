@@ -9,6 +9,7 @@ exit status      meaning
 3 `REFUSED`      nobody listens there
 4 `TIMED_OUT`    no connection, or no answer, in ``--timeout`` seconds
 5 `NOT_FOUND`    there is no such name
+130              interrupted, with Ctrl-C
 ===============  =======================================================
 """
 
@@ -34,7 +35,7 @@ from twisted.internet.threads import deferToThread
 
 from twistednet.protocols.datagram import RECEIVE_SIZE, DatagramClient
 
-ANSWERED, WRONG, REFUSED, TIMED_OUT, NOT_FOUND = 0, 1, 3, 4, 5
+ANSWERED, WRONG, REFUSED, TIMED_OUT, NOT_FOUND, INTERRUPTED = 0, 1, 3, 4, 5, 130
 
 
 class ClientError(Exception):
@@ -202,10 +203,14 @@ def write(data: bytes) -> None:
 def run(call: Call, main: Callable[[Call], Coroutine[Any, Any, None]]) -> NoReturn:
     """Run `main` in the reactor, and exit with the status that it comes to."""
 
+    ended = False
+
     async def reported(reactor: Any) -> None:
+        nonlocal ended
         call.reactor = reactor
         try:
             await main(call)
+            ended = True
         except click.UsageError as wrong:
             wrong.ctx = click.get_current_context()
             wrong.show()
@@ -220,7 +225,12 @@ def run(call: Call, main: Callable[[Call], Coroutine[Any, Any, None]]) -> NoRetu
                 )
             raise SystemExit(status) from None
 
-    task.react(lambda reactor: defer.ensureDeferred(reported(reactor)))
+    try:
+        task.react(lambda reactor: defer.ensureDeferred(reported(reactor)))
+    except SystemExit as end:
+        if end.code == ANSWERED and not ended:
+            raise SystemExit(INTERRUPTED) from None
+        raise
 
 
 def explain(failure: Exception, call: Call) -> tuple[str, int]:
