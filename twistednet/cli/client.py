@@ -115,7 +115,9 @@ async def open_datagram(call: Call) -> DatagramClient:
             return client
         if kind not in ("udp", "udp6"):
             raise click.UsageError(f"{address.endpoint}: not udp:HOST:PORT or unixdgram:PATH")
-        address, _ = split_address(tuple(arguments))
+        address, rest = split_address(tuple(arguments))
+        if rest:
+            raise click.UsageError(f"{call.address}: not udp:HOST:PORT or unixdgram:PATH")
     resolving = deferToThread(socket.getaddrinfo, address.host, address.port, type=socket.SOCK_DGRAM)
     found = await resolving.addTimeout(call.timeout, reactor)
     host, port = str(found[0][4][0]), found[0][4][1]
@@ -171,6 +173,8 @@ class Call:
     timeout: float
     as_json: bool
     reactor: Any = None
+    reported: bool = False
+    """The one JSON object has been printed."""
 
     def report(self, answer: bytes, *, ok: bool, wrong: str, end: bytes = b"\n") -> None:
         """Print the answer to one exchange.
@@ -179,6 +183,7 @@ class Call:
         """
         if self.as_json:
             _print_json(answer=answer.decode(errors="backslashreplace"), address=str(self.address), ok=ok)
+            self.reported = True
         else:
             write(answer if answer.endswith(b"\n") else answer + end)
         if not ok:
@@ -196,41 +201,54 @@ def _print_json(**values: object) -> None:
 
 def write(data: bytes) -> None:
     """Write `data` to standard output, now."""
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # What Python still has in its buffer it would try to write at its end, and complain.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise
 
 
 def run(call: Call, main: Callable[[Call], Coroutine[Any, Any, None]]) -> NoReturn:
     """Run `main` in the reactor, and exit with the status that it comes to."""
+    ended = interrupted = False
 
-    ended = False
+    def stopping() -> None:
+        nonlocal interrupted
+        interrupted = not ended
 
     async def reported(reactor: Any) -> None:
         nonlocal ended
         call.reactor = reactor
+        reactor.addSystemEventTrigger("before", "shutdown", stopping)
         try:
             await main(call)
-            ended = True
         except click.UsageError as wrong:
             wrong.ctx = click.get_current_context()
             wrong.show()
             raise SystemExit(wrong.exit_code) from None
         except Exception as failure:
+            if interrupted:
+                return  # whatever the end of the reactor has broken
             message, status = explain(failure, call)
             if call.as_json:
-                _print_json(error=message, address=str(call.address), status=status)
+                if not call.reported:
+                    _print_json(error=message, address=str(call.address), status=status)
             else:
                 Console(stderr=True, highlight=False).print(
                     f"{click.get_current_context().command_path}: {message}", style="red", markup=False, soft_wrap=True
                 )
             raise SystemExit(status) from None
+        finally:
+            ended = True
 
     try:
         task.react(lambda reactor: defer.ensureDeferred(reported(reactor)))
-    except SystemExit as end:
-        if end.code == ANSWERED and not ended:
-            raise SystemExit(INTERRUPTED) from None
-        raise
+    finally:
+        if interrupted:
+            raise SystemExit(INTERRUPTED)
 
 
 def explain(failure: Exception, call: Call) -> tuple[str, int]:
@@ -239,10 +257,11 @@ def explain(failure: Exception, call: Call) -> tuple[str, int]:
         return str(failure), failure.status
     if isinstance(failure, error.DNSLookupError | socket.gaierror):
         return f"{call.address}: there is no such name", NOT_FOUND
-    if isinstance(failure, error.ConnectionRefusedError) or getattr(failure, "osError", None) == ENOENT:
+    refusals = error.ConnectionRefusedError | ConnectionRefusedError | FileNotFoundError
+    if isinstance(failure, refusals) or getattr(failure, "osError", None) == ENOENT:
         return f"{call.address}: nobody listens there", REFUSED
     if isinstance(failure, defer.TimeoutError | error.TimeoutError):
         return f"{call.address}: no answer in {call.timeout:g} seconds", TIMED_OUT
     if isinstance(failure, BrokenPipeError):
         return "nobody reads standard output", WRONG
-    return f"{call.address}: {failure or type(failure).__name__}", WRONG
+    return f"{call.address}: {str(failure) or type(failure).__name__}", WRONG

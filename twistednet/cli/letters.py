@@ -8,6 +8,7 @@ import click
 
 from twistednet.cli.client import (
     Call,
+    ClientError,
     address_arguments,
     client_options,
     connect,
@@ -36,17 +37,26 @@ def letters(arguments: tuple[str, ...], timeout: float, as_json: bool) -> None:
         if rest:
             for letter in rest[0]:
                 answer = await add(call, client, letter)
-            ok = not answer.startswith(b"error: ")
+            ok = is_added(rest[0][-1], answer)
             call.report(answer, ok=ok, wrong=f"{address}: the string has no room for all of {rest[0]!r}")
             return
         call.no_json()
         terminal = open_terminal(call)
         while line := await terminal.ask("enter a letter:"):
             for letter in line.rstrip(b"\r").decode(errors="surrogateescape"):
-                terminal.say(await add(call, client, letter))
+                answer = await add(call, client, letter)
+                terminal.say(answer)
+                if not is_added(letter, answer):
+                    await terminal.close()
+                    raise ClientError(f"{address}: {letter!r} was not added")
         await terminal.close()
 
     run(Call(address, timeout, as_json), main)
+
+
+def is_added(letter: str, answer: bytes) -> bool:
+    """Whether `answer` is a string to which `letter` has been added."""
+    return answer.endswith(os.fsencode(letter)) and not answer.startswith(b"error: ")
 
 
 async def add(call: Call, client: LettersClient, letter: str) -> bytes:

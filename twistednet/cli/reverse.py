@@ -64,6 +64,7 @@ async def converse(call: Call, client: ReverseClient) -> None:
         answer = (await ask(call, client, text)).removesuffix(b"\n")
         terminal.say(b"Received from the server : " + answer)
         if not is_reversed(text, answer):
+            await terminal.close()
             raise ClientError(f"{call.address}: that is not what was sent, reversed")
         again = await terminal.ask("\nDo you want to continue (y/n) :")
     await terminal.close()

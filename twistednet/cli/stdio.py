@@ -66,6 +66,7 @@ class _Stream(_Standard):
         self.received = hashlib.blake2b()
         self.failure: Exception | None = None
         self._ended = False
+        self._finished = False
         self._paused = False
         self._timer = IdleTimer(call.reactor, call.timeout, self._idle)
 
@@ -81,6 +82,8 @@ class _Stream(_Standard):
         self.client.send(data)
 
     def readConnectionLost(self) -> None:
+        if self._finished:
+            return
         self._timer.mark()
         self._ended = True
         self.client.transport.unregisterProducer()
@@ -117,6 +120,7 @@ class _Stream(_Standard):
             self._finish(None)
 
     def _finish(self, _: None) -> None:
+        self._finished = True
         self._timer.cancel()
         self.transport.unregisterProducer()
         self.close()
@@ -137,6 +141,8 @@ async def stream(call: Call, client: EchoClient, *, same: bool = False) -> None:
     await streams._closed
     if streams.failure is not None:
         raise streams.failure
+    if client.owed < 0:
+        raise ClientError(f"{call.address}: more came back than was sent")
     if client.owed:
         raise ClientError(f"{call.address}: {client.owed} bytes have not come back")
     if same and streams.sent.digest() != streams.received.digest():
@@ -166,7 +172,9 @@ class Terminal(LineReceiver, _Standard):
         if self.interactive:
             self.transport.write(question.encode())
         asked = self._asked = Deferred()
-        if self._ended:
+        if self._unread:
+            self._leave()
+        elif self._ended:
             self._line(None)
         else:
             self.resumeProducing()
@@ -184,6 +192,15 @@ class Terminal(LineReceiver, _Standard):
         self._ended = True
         # The last line may have no ending.
         self._line(self.clearLineBuffer() or None)
+
+    def writeConnectionLost(self) -> None:
+        super().writeConnectionLost()
+        self._leave()
+
+    def _leave(self) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.errback(BrokenPipeError())
 
     def _line(self, line: bytes | None) -> None:
         asked, self._asked = self._asked, None

@@ -46,6 +46,7 @@ def udpok(arguments: tuple[str, ...], retries: int, timeout: float, as_json: boo
             answer = await client.ask(line, timeout=timeout, retries=retries)
             terminal.say((b"Server reply : " if terminal.interactive else b"") + answer)
             if answer != PREFIX + line:
+                await terminal.close()
                 raise ClientError(f"{address}: that is not OK... and what was sent")
         await terminal.close()
 

@@ -154,9 +154,12 @@ class ListeningService(Service):
     def _failed(self, failure: Failure) -> None:
         self.log.critical("{why}", why=self._why_not(failure))
 
-    def _listening(self, port: IListeningPort) -> None:
+    def _listening(self, port: IListeningPort) -> Any:
+        if not self._started:
+            return port.stopListening()
         self.port = port
         self.log.info("{name} listening on {address}", name=self.service_name, address=describe(port.getHost()))
+        return None
 
     def stopService(self) -> Deferred[None] | None:
         super().stopService()

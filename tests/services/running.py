@@ -1,0 +1,149 @@
+"""Real programs, run as a user runs them: ``twistd`` in a folder of its own, and bare sockets to talk to it with."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+PATIENCE = 30.0
+"""Seconds after which a test gives up waiting."""
+
+SCRIPTS = Path(sys.executable).parent
+"""Where ``twistd`` and ``twistednet`` are."""
+
+
+class Twistd:
+    """A ``twistd`` in the foreground, from its start until the end of the ``with`` statement.
+
+    :param folder: where it runs, and keeps its log and its pid file.
+    :param arguments: the command line after twistd's own options.
+    :param endpoints: how many endpoints it will listen on.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, endpoints: int) -> None:
+        self.folder = folder
+        self.log_file = folder / "twistd.log"
+        self._output = folder / "stdout"
+        self._errors = folder / "stderr"
+        self._endpoints = endpoints
+        command = [str(SCRIPTS / "twistd"), "--nodaemon", "--logfile", str(self.log_file), *arguments]
+        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+
+    def __enter__(self) -> Twistd:
+        try:
+            self._wait_until_listening()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def _wait_until_listening(self) -> None:
+        give_up = time.monotonic() + PATIENCE
+        while len(self.addresses) < self._endpoints:
+            assert self.process.poll() is None, self.errors + self.log.encode()
+            assert time.monotonic() < give_up, self.log
+            time.sleep(0.01)
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    @property
+    def output(self) -> bytes:
+        """What it has written on its standard output."""
+        return self._output.read_bytes()
+
+    @property
+    def errors(self) -> bytes:
+        """What it has written on its standard error."""
+        return self._errors.read_bytes()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, in the order of the endpoints, as it says in its log."""
+        return re.findall(r" listening on (.+)\n", self.log)
+
+    def port(self, n: int = 0) -> int:
+        """The port of its `n`-th endpoint."""
+        return int(self.addresses[n].rpartition(":")[2])
+
+    def stop(self) -> int:
+        """Ask it to stop; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def wait(self) -> int:
+        """Wait until it has stopped by itself; its exit status."""
+        return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def assert_stops_cleanly(self) -> None:
+        """Ask it to stop: it does, of that signal, with nothing on the terminal, no traceback, and no pid file."""
+        assert self.stop() == -signal.SIGTERM
+        assert (self.output, self.errors) == (b"", b"")
+        assert "Traceback" not in self.log
+        assert "Unhandled" not in self.log
+        assert not (self.folder / "twistd.pid").exists()
+
+
+def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """A connected TCP socket."""
+    return socket.create_connection((host, port), PATIENCE)
+
+
+def connect_unix(path: Path) -> socket.socket:
+    """A connected Unix socket."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(PATIENCE)
+    try:
+        client.connect(str(path))
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def receive(client: socket.socket, size: int) -> bytes:
+    """The next `size` bytes; fewer where the stream ends before that."""
+    answer = b""
+    while len(answer) < size and (data := client.recv(size - len(answer))):
+        answer += data
+    return answer
+
+
+def receive_all(client: socket.socket) -> bytes:
+    """Everything until the end of the stream."""
+    chunks = []
+    while data := client.recv(65536):
+        chunks.append(data)
+    return b"".join(chunks)
+
+
+def ask(client: socket.socket, question: bytes, size: int) -> bytes:
+    """Send `question`, and receive `size` bytes."""
+    client.sendall(question)
+    return receive(client, size)
+
+
+def ask_for_all(client: socket.socket, question: bytes) -> bytes:
+    """Send `question`, end the stream, and receive everything."""
+    client.sendall(question)
+    client.shutdown(socket.SHUT_WR)
+    return receive_all(client)
