@@ -115,5 +115,5 @@ def test_wrong_answer(answer: bytes) -> None:
         drain(connection)
 
     with tcp_server(talk) as port:
-        expected = f"twistednet reverse: 127.0.0.1 port {port}: that is not 'stressed' reversed\n"
+        expected = f"twistednet reverse: 127.0.0.1 port {port}: that is not what was sent, reversed\n"
         assert run("reverse", "127.0.0.1", port, "stressed") == (1, answer.rstrip() + b"\n", expected)

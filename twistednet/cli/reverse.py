@@ -25,7 +25,7 @@ def reverse(arguments: tuple[str, ...], timeout: float, as_json: bool) -> None:
     for as long as you like.
     """
     address, rest = split_address(arguments)
-    if len(rest) > 1 or any("\n" in text for text in rest):
+    if len(rest) > 1 or any("\n" in text or text.endswith("\r") for text in rest):
         raise click.UsageError("TEXT is one line; quote it")
 
     async def main(call: Call) -> None:
@@ -33,7 +33,7 @@ def reverse(arguments: tuple[str, ...], timeout: float, as_json: bool) -> None:
             text = os.fsencode(rest[0])
             client = await connect(call, ReverseClient)
             answer = (await ask(call, client, text)).removesuffix(b"\n")
-            call.report(answer, ok=is_reversed(text, answer), wrong=f"{address}: that is not {rest[0]!r} reversed")
+            call.report(answer, ok=is_reversed(text, answer), wrong=f"{address}: that is not what was sent, reversed")
         else:
             call.no_json()
             client = await connect(call, ReverseClient)

@@ -50,7 +50,7 @@ def number(name: str, least: int, most: int | None = None) -> Callable[[str], in
     return read
 
 
-UDP_FLAG = ["udp", "u", "Serve UDP too, on the same port and interface."]
+UDP_FLAG = ["udp", "u", "Serve UDP too, on the same interface and port (with port 0, on one of its own)."]
 """The row of ``optFlags`` for a stream service that has a datagram form."""
 
 
