@@ -102,7 +102,7 @@ class OneWayWire(StringTransport):
                     self._lose(ConnectionDone())
 
     def _drained(self) -> None:
-        if self._producer_paused and self.producer is not None:
+        if self.producer is not None and (self._producer_paused or not self.streaming):
             self._producer_paused = False
             self.producer.resumeProducing()
         elif self.disconnecting and self.producer is None:
@@ -119,12 +119,17 @@ class OneWayWire(StringTransport):
                 self.producer.stopProducing()
             self.protocol.connectionLost(Failure(error))
 
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        super().registerProducer(producer, streaming)
+        if not streaming:
+            producer.resumeProducing()
+
     def write(self, data: bytes) -> None:
         if self.closed or self._ending:
             return
         self.writes.append(data)
         self.waiting += data
-        if self.producer is not None and len(self.waiting) > BUFFER_SIZE:
+        if self.producer is not None and self.streaming and len(self.waiting) > BUFFER_SIZE:
             self._producer_paused = True
             self.producer.pauseProducing()
 

@@ -15,7 +15,6 @@ from zope.interface.verify import verifyObject
 
 from tests.wire import Wire, every_cut, pieces
 from twistednet.protocols import AccumulatorFactory, ISharedText, LettersClient, SharedText, TextFull
-from twistednet.protocols.accumulator import printable
 
 
 def expected(stream: bytes, limit: int = 2**20) -> tuple[bytes, bytes]:
@@ -191,19 +190,6 @@ class AccumulatorTests(SynchronousTestCase):
         first, second = AccumulatorFactory(), AccumulatorFactory()
         first.text.append(b"a")
         self.assertEqual((first.text.value, second.text.value), (b"a", b""))
-
-
-class PrintableTests(SynchronousTestCase):
-    """`printable`."""
-
-    def test_escapes(self) -> None:
-        """What a terminal would act on is escaped; letters are not."""
-        self.assertEqual(printable("aé\x1b[2J\n\u202e".encode() + b"\xff"), "aé\\x1b[2J\\n\\u202e\\xff")
-
-    def test_length(self) -> None:
-        """A long one is cut, and said to be."""
-        self.assertEqual(printable(b"abcdef", 6), "abcdef")
-        self.assertEqual(printable(b"abcdefg", 6), "abcdef… (7 bytes)")
 
 
 class LettersClientTests(SynchronousTestCase):

@@ -81,9 +81,10 @@ class EchoClientTests(SynchronousTestCase):
         asked = self.client.ask(b"hello")
         self.wire.send(b"hel")
         self.assertNoResult(asked)
-        self.assertEqual(self.client.owed, 2)
+        self.assertEqual((self.client.owed, self.client.waiting), (2, True))
         self.wire.send(b"lo")
         self.assertEqual(self.successResultOf(asked), b"hello")
+        self.assertFalse(self.client.waiting)
         asked = self.client.ask(b"x")
         self.wire.send(b"y")
         self.assertEqual(self.successResultOf(asked), b"y")
@@ -107,7 +108,7 @@ class EchoClientTests(SynchronousTestCase):
     def test_stream(self) -> None:
         """Without a question, bytes stream both ways; the server's close ends it."""
         received: list[bytes] = []
-        self.client.received = received.append  # type: ignore[method-assign,assignment]
+        self.client.received = received.append
         self.client.send(b"hello")
         self.client.end()
         self.wire.send(b"hello")

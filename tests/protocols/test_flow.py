@@ -138,6 +138,7 @@ class StreamClientTests(SynchronousTestCase):
         """Bytes go out, the stream ends, and the answer is there when the server has closed."""
         client, wire = self.connect()
         client.send(b"question")
+        self.assertFalse(client.waiting)
         client.end()
         wire.send(b"ans", b"wer")
         self.assertTrue(wire.ended)

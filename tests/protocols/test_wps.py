@@ -2,89 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import psutil
 import pytest_twisted
-from twisted.internet import endpoints
-from twisted.internet.error import ConnectionLost, ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet import endpoints, task
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
-from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.processes import Process, ProcessReactor
 from tests.wire import Wire, every_cut, pieces
 from twistednet.protocols import CommandClient, CommandFactory
 
 TABLE = {"w": ["/usr/bin/w", "-h"], "ps": ["/usr/bin/ps"]}
 NO_SUCH = b"error: no such command; there are: ps, w\n"
-
-
-class Process:
-    """A process that writes and ends when it is told to."""
-
-    def __init__(self, protocol: Any, executable: str, args: list[str], env: dict[str, str], fds: dict[int, Any]):
-        self.protocol = protocol
-        self.executable = executable
-        self.args = args
-        self.env = env
-        self.fds = fds
-        self.state = "producing"
-        self.signals: list[str] = []
-        self.ended = False
-
-    def write(self, data: bytes) -> None:
-        """Output."""
-        self.protocol.childDataReceived(1, data)
-
-    def end(self, status: int = 0, signal: int | None = None) -> None:
-        """Exit."""
-        self.ended = True
-        error = ProcessTerminated(status or None, signal) if status or signal else ProcessDone(0)
-        self.protocol.processEnded(Failure(error))
-
-    def signalProcess(self, signal: str) -> None:
-        if self.ended:
-            raise ProcessExitedAlready
-        self.signals.append(signal)
-
-    def pauseProducing(self) -> None:
-        self.state = "paused"
-
-    def resumeProducing(self) -> None:
-        self.state = "producing"
-
-    def stopProducing(self) -> None:
-        self.state = "stopped"
-
-
-class ProcessReactor(Clock):
-    """Starts `Process`, or fails to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.processes: list[Process] = []
-        self.error: OSError | None = None
-
-    def spawnProcess(
-        self,
-        protocol: Any,
-        executable: str,
-        args: Sequence[str],
-        env: Mapping[str, str],
-        childFDs: Mapping[int, Any],  # noqa: N803  (as the reactor has it)
-    ) -> Process:
-        if self.error is not None:
-            raise self.error
-        assert stat.S_ISCHR(os.fstat(childFDs[0]).st_mode)
-        process = Process(protocol, executable, list(args), dict(env), dict(childFDs))
-        self.processes.append(process)
-        protocol.makeConnection(process)
-        return process
 
 
 class CommandTests(SynchronousTestCase):
@@ -285,5 +219,33 @@ async def test_real_commands(live_reactor: Any) -> None:
         for name, answer in ((b"echo", b"$HOME;id *\n"), (b"many", b"".join(b"%d\n" % n for n in range(1, 200001)))):
             client = cast(CommandClient, await client_endpoint.connect(Factory.forProtocol(CommandClient)))
             assert await client.run(name) == answer
+    finally:
+        await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_real_client_leaves(live_reactor: Any) -> None:
+    """A client that leaves takes the command with it, and nothing is logged as a failure."""
+    marker = "86399"  # seconds, in the command line of nothing else
+    factory = CommandFactory(commands={"wait": ["/bin/sleep", marker]}, reactor=live_reactor)
+    port = await endpoints.serverFromString(live_reactor, "tcp:0:interface=127.0.0.1").listen(factory)
+    client_endpoint = endpoints.TCP4ClientEndpoint(live_reactor, "127.0.0.1", port.getHost().port)
+
+    def sleepers() -> list[psutil.Process]:
+        return [child for child in psutil.Process().children() if marker in child.cmdline()]
+
+    async def until(count: int) -> None:
+        for _ in range(500):
+            if len(sleepers()) == count:
+                return
+            await task.deferLater(live_reactor, 0.01, lambda: None)
+        raise AssertionError(f"{len(sleepers())} commands run, not {count}")
+
+    try:
+        client = cast(CommandClient, await client_endpoint.connect(Factory.forProtocol(CommandClient)))
+        client.send(b"wait\n")
+        await until(1)
+        client.transport.abortConnection()
+        await until(0)
     finally:
         await port.stopListening()

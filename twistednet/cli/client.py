@@ -34,6 +34,9 @@ from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 
 from twistednet.protocols.datagram import RECEIVE_SIZE, DatagramClient
+from twistednet.protocols.echo import EchoClient
+from twistednet.protocols.flow import StreamClient
+from twistednet.protocols.framing import IdleTimer
 
 ANSWERED, WRONG, REFUSED, TIMED_OUT, NOT_FOUND, INTERRUPTED = 0, 1, 3, 4, 5, 130
 
@@ -57,6 +60,11 @@ class Address:
     port: int = 0
     endpoint: str = ""
 
+    @property
+    def is_datagram(self) -> bool:
+        """Whether it is an endpoint string for datagrams."""
+        return self.endpoint.startswith(("udp:", "udp6:", "unixdgram:"))
+
     def __str__(self) -> str:
         return self.endpoint or f"{self.host} port {self.port}"
 
@@ -77,6 +85,17 @@ def split_address(arguments: tuple[str, ...]) -> tuple[Address, tuple[str, ...]]
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise click.UsageError(f"{port}: not a port, a whole number from 1 to 65535")
     return Address(host=first, port=int(port)), tuple(rest)
+
+
+def split_text(arguments: tuple[str, ...]) -> tuple[Address, bytes | None]:
+    """The address at the beginning of a command's `arguments`, and the one TEXT that may follow it.
+
+    :raises click.UsageError: where there is no address, or more than one TEXT.
+    """
+    address, rest = split_address(arguments)
+    if len(rest) > 1:
+        raise click.UsageError("more than one TEXT; quote it")
+    return address, os.fsencode(rest[0]) if rest else None
 
 
 def stream_endpoint(reactor: Any, address: Address) -> IStreamClientEndpoint:
@@ -103,13 +122,48 @@ async def connect(call: Call, make: Callable[[], _Client]) -> _Client:
     return cast(_Client, await connecting.addTimeout(call.timeout, call.reactor))
 
 
-async def open_datagram(call: Call) -> DatagramClient:
-    """A `DatagramClient` for the server at the address, given as host and port or as ``udp:`` or ``unixdgram:``."""
+async def until_closed(call: Call, client: StreamClient) -> bytes:
+    """Receive until the server closes.
+
+    :return: what it sent, unless ``client.received`` keeps none.
+    :raises TimeoutError: when nothing has come for the call's time-out.
+    """
+    failure: Exception | None = None
+
+    def give_up(reason: Exception) -> None:
+        nonlocal failure
+        failure = reason
+        client.transport.abortConnection()
+
+    def received(data: bytes) -> None:
+        timer.mark()
+        try:
+            keep(data)
+        except BrokenPipeError as broken:
+            give_up(broken)
+
+    keep, client.received = client.received, received
+    timer = IdleTimer(call.reactor, call.timeout, lambda: give_up(error.TimeoutError()))
+    timer.mark()
+    try:
+        await client.finished()
+    except error.ConnectionAborted:
+        raise failure or error.ConnectionAborted() from None
+    finally:
+        timer.cancel()
+    return client.answer
+
+
+async def open_datagram(call: Call, make: Callable[..., DatagramClient] = DatagramClient) -> DatagramClient:
+    """A client for the server at the address, given as host and port or as ``udp:`` or ``unixdgram:``.
+
+    :param make: makes it, as `DatagramClient` is made.
+    """
     address, reactor = call.address, call.reactor
     if address.endpoint:
         (kind, *arguments), _ = _parse(address.endpoint)
         if kind == "unixdgram" and len(arguments) == 1:
-            client = DatagramClient(reactor, arguments[0])
+            client = make(reactor, arguments[0])
             # An abstract name of our own, for the answer to come back to.
             reactor.listenUNIXDatagram(f"\0twistednet-{os.getpid()}", client, maxPacketSize=RECEIVE_SIZE)
             return client
@@ -121,10 +175,21 @@ async def open_datagram(call: Call) -> DatagramClient:
     resolving = deferToThread(socket.getaddrinfo, address.host, address.port, type=socket.SOCK_DGRAM)
     found = await resolving.addTimeout(call.timeout, reactor)
     host, port = str(found[0][4][0]), found[0][4][1]
-    client = DatagramClient(reactor)
+    client = make(reactor)
     reactor.listenUDP(0, client, interface="" if isIPAddress(host) else "::", maxPacketSize=RECEIVE_SIZE)
     client.transport.connect(host, port)
     return client
+
+
+def check_all_back(call: Call, client: EchoClient) -> None:
+    """See that as many bytes came back as were sent.
+
+    :raises ClientError: otherwise.
+    """
+    if client.owed > 0:
+        raise ClientError(f"{call.address}: {client.owed} bytes have not come back")
+    if client.owed < 0:
+        raise ClientError(f"{call.address}: more came back than was sent")
 
 
 # Options
@@ -182,12 +247,16 @@ class Call:
         :raises ClientError: where it is not `ok`; `wrong` says why.
         """
         if self.as_json:
-            _print_json(answer=answer.decode(errors="backslashreplace"), address=str(self.address), ok=ok)
-            self.reported = True
+            self.print_json(answer=answer.decode(errors="backslashreplace"), address=str(self.address), ok=ok)
         else:
             write(answer if answer.endswith(b"\n") else answer + end)
         if not ok:
             raise ClientError(wrong)
+
+    def print_json(self, **values: object) -> None:
+        """Print the call's one JSON object."""
+        self.reported = True
+        write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
 
     def no_json(self) -> None:
         """Refuse ``--json`` where standard output is the stream of answers itself."""
@@ -195,12 +264,11 @@ class Call:
             raise click.UsageError("--json needs one exchange: say what to send on the command line")
 
 
-def _print_json(**values: object) -> None:
-    write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
-
-
 def write(data: bytes) -> None:
-    """Write `data` to standard output, now."""
+    """Write `data` to standard output, now.
+
+    :raises BrokenPipeError: where nobody reads it.
+    """
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -235,7 +303,7 @@ def run(call: Call, main: Callable[[Call], Coroutine[Any, Any, None]]) -> NoRetu
             message, status = explain(failure, call)
             if call.as_json:
                 if not call.reported:
-                    _print_json(error=message, address=str(call.address), status=status)
+                    call.print_json(error=message, address=str(call.address), status=status)
             else:
                 Console(stderr=True, highlight=False).print(
                     f"{click.get_current_context().command_path}: {message}", style="red", markup=False, soft_wrap=True
@@ -260,7 +328,8 @@ def explain(failure: Exception, call: Call) -> tuple[str, int]:
     refusals = error.ConnectionRefusedError | ConnectionRefusedError | FileNotFoundError
     if isinstance(failure, refusals) or getattr(failure, "osError", None) == ENOENT:
         return f"{call.address}: nobody listens there", REFUSED
-    if isinstance(failure, defer.TimeoutError | error.TimeoutError):
+    # Cancelled by our own time-out, which Twisted's endpoints answer with an error of their own.
+    if isinstance(failure, defer.TimeoutError | error.TimeoutError | error.ConnectingCancelledError):
         return f"{call.address}: no answer in {call.timeout:g} seconds", TIMED_OUT
     if isinstance(failure, BrokenPipeError):
         return "nobody reads standard output", WRONG

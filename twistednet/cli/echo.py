@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from twistednet.cli.client import (
     Call,
+    ClientError,
     address_arguments,
+    check_all_back,
     client_options,
     connect,
     open_datagram,
     retries_option,
     run,
-    split_address,
+    split_text,
 )
 from twistednet.cli.stdio import stream
 from twistednet.protocols.echo import EchoClient
@@ -31,24 +31,24 @@ def echo(arguments: tuple[str, ...], udp: bool, retries: int, timeout: float, as
     Without TEXT, everything from standard input goes there and comes back on standard output, any amount of it.
     The exit status is 1 where something else comes back than was sent.
     """
-    address, rest = split_address(arguments)
-    if len(rest) > 1:
-        raise click.UsageError("more than one TEXT; quote it")
+    address, text = split_text(arguments)
 
     async def main(call: Call) -> None:
-        if udp or address.endpoint.startswith(("udp:", "udp6:", "unixdgram:")):
-            if not rest:
+        if udp or address.is_datagram:
+            if text is None:
                 raise click.UsageError("over UDP, TEXT is needed")
-            asked = os.fsencode(rest[0])
-            answer = await (await open_datagram(call)).ask(asked, timeout=timeout, retries=retries)
-        elif rest:
-            asked = os.fsencode(rest[0])
+            answer = await (await open_datagram(call)).ask(text, timeout=timeout, retries=retries)
+        elif text is not None:
             client = await connect(call, EchoClient)
-            answer = await client.ask(asked).addTimeout(timeout, call.reactor)
+            answer = await client.ask(text).addTimeout(timeout, call.reactor)
         else:
             call.no_json()
-            await stream(call, await connect(call, EchoClient), same=True)
+            client = await connect(call, EchoClient)
+            sent, received = await stream(call, client)
+            check_all_back(call, client)
+            if sent != received:
+                raise ClientError(f"{address}: other bytes came back than were sent")
             return
-        call.report(answer, ok=answer == asked, wrong=f"{address}: that is not what was sent")
+        call.report(answer, ok=answer == text, wrong=f"{address}: that is not what was sent")
 
     run(Call(address, timeout, as_json), main)

@@ -7,7 +7,16 @@ import sys
 
 import click
 
-from twistednet.cli.client import Call, ClientError, address_arguments, client_options, connect, run, split_address
+from twistednet.cli.client import (
+    Call,
+    ClientError,
+    address_arguments,
+    check_all_back,
+    client_options,
+    connect,
+    run,
+    split_address,
+)
 from twistednet.cli.stdio import open_terminal, stream
 from twistednet.protocols.reverse import ReverseClient, units
 
@@ -37,7 +46,11 @@ def reverse(arguments: tuple[str, ...], timeout: float, as_json: bool) -> None:
         else:
             call.no_json()
             client = await connect(call, ReverseClient)
-            await (converse(call, client) if sys.stdin.isatty() else stream(call, client))
+            if sys.stdin.isatty():
+                await converse(call, client)
+                return
+            await stream(call, client)
+            check_all_back(call, client)
 
     run(Call(address, timeout, as_json), main)
 

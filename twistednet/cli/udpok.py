@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from twistednet.cli.client import (
@@ -14,7 +12,7 @@ from twistednet.cli.client import (
     open_datagram,
     retries_option,
     run,
-    split_address,
+    split_text,
 )
 from twistednet.cli.stdio import open_terminal
 from twistednet.protocols.udpok import PREFIX
@@ -29,14 +27,11 @@ def udpok(arguments: tuple[str, ...], retries: int, timeout: float, as_json: boo
 
     Without TEXT, each line of standard input is a datagram; at a terminal, you are asked for one after another.
     """
-    address, rest = split_address(arguments)
-    if len(rest) > 1:
-        raise click.UsageError("more than one TEXT; quote it")
+    address, text = split_text(arguments)
 
     async def main(call: Call) -> None:
         client = await open_datagram(call)
-        if rest:
-            text = os.fsencode(rest[0])
+        if text is not None:
             answer = await client.ask(text, timeout=timeout, retries=retries)
             call.report(answer, ok=answer == PREFIX + text, wrong=f"{address}: that is not OK... and what was sent")
             return

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from twistednet.cli.client import Call, address_arguments, client_options, connect, run, split_address
+from twistednet.cli.client import Call, address_arguments, client_options, connect, run, split_address, until_closed
 from twistednet.protocols.wps import CommandClient
 
 
@@ -25,7 +25,8 @@ def wps(arguments: tuple[str, ...], timeout: float, as_json: bool) -> None:
 
     async def main(call: Call) -> None:
         client = await connect(call, CommandClient)
-        answer = await client.run(name).addTimeout(timeout, call.reactor)
+        client.send(name + b"\n")
+        answer = await until_closed(call, client)
         call.report(answer, ok=not answer.startswith(b"error: "), wrong=f"{address}: {rest[0]!r} was not run", end=b"")
 
     run(Call(address, timeout, as_json), main)

@@ -41,8 +41,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, implementer
 
-from twistednet.protocols.flow import StreamFactory, StreamProtocol
-from twistednet.protocols.framing import MESSAGE_GAP, WRITE_SIZE, IdleTimer, LineClient
+from twistednet.protocols.flow import CHUNK, StreamFactory, StreamProtocol
+from twistednet.protocols.framing import MESSAGE_GAP, IdleTimer, LineClient
+from twistednet.protocols.printable import printable
 
 MAX_TEXT = 2**20
 """The longest shared string, in bytes."""
@@ -133,7 +134,7 @@ class Accumulator(StreamProtocol):
         answers: list[bytes] = []
         size = 0
         left = False
-        while self._waiting and size < WRITE_SIZE and not left:
+        while self._waiting and size < CHUNK and not left:
             letter = self._waiting.popleft()
             if letter == "\n":
                 left = self._line_is_empty
@@ -219,16 +220,6 @@ class AccumulatorFactory(StreamFactory[Accumulator]):
             self.log.info("the final value of v is {value}", value=printable(self.text.value, 200))
         if self._left == self._clients:
             self.finished.callback(self.text.value)
-
-
-def printable(text: bytes, length: int | None = None) -> str:
-    """`text` as one line that a terminal or a log can be trusted with: what can't be printed is escaped.
-
-    :param length: how many bytes of it to show, with a note of how many there are; all when left out.
-    """
-    shown = text[:length].decode("utf-8", "backslashreplace")
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
-    return line if length is None or len(text) <= length else f"{line}… ({len(text)} bytes)"
 
 
 class LettersClient(LineClient):

@@ -37,8 +37,14 @@ class AnsweringDatagramProtocol(DatagramProtocol):
         raise NotImplementedError
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        answer = self.answer(datagram)
-        if len(datagram) > MAX_DATAGRAM or len(answer) > MAX_DATAGRAM:
+        if len(datagram) > MAX_DATAGRAM:
+            self.dropped += 1
+        else:
+            self.reply(self.answer(datagram), addr)
+
+    def reply(self, answer: bytes, addr: Any) -> None:
+        """Send `answer` to `addr`, or count it as dropped."""
+        if len(answer) > MAX_DATAGRAM:
             self.dropped += 1
             return
         try:

@@ -55,6 +55,10 @@ class EchoClient(StreamClient):
     _asked: Deferred[bytes] | None = None
     _ended = False
 
+    @property
+    def waiting(self) -> bool:
+        return self.owed > 0
+
     def ask(self, data: bytes) -> Deferred[bytes]:
         """Send `data`, and wait for as many bytes; one at a time.
 

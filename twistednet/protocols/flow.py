@@ -20,6 +20,7 @@ Sources: RFC 9293 §3.6 (closing a connection; half-close), RFC 1122 §4.2.2.13 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
@@ -30,6 +31,7 @@ from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
     IHalfCloseableProtocol,
+    IPullProducer,
     IPushProducer,
     IReactorTime,
     ITCPTransport,
@@ -112,6 +114,15 @@ class StreamProtocol(Protocol):
             self.transport.loseWriteConnection()
             self.transport.resumeProducing()
 
+    def produce(self, producer: IPullProducer | IPushProducer, *, streaming: bool) -> None:
+        """Let `producer` write what is to come, as the peer reads it; see ``registerProducer`` of `IConsumer`.
+
+        What still arrives goes to ``dataReceived``, unless this protocol itself pauses its transport.
+        """
+        self.transport.unregisterProducer()
+        self.transport.registerProducer(producer, streaming)
+        self.transport.resumeProducing()
+
     def writeConnectionLost(self) -> None:
         self._linger = self.factory.reactor.callLater(LINGER, self.transport.loseConnection)
 
@@ -119,6 +130,47 @@ class StreamProtocol(Protocol):
         self.closing = True
         if self._linger is not None and self._linger.active():
             self._linger.cancel()
+
+
+CHUNK = 65536
+"""How much a producer here makes at a time, in bytes: the buffer at which Twisted pauses one."""
+
+
+@implementer(IPullProducer)
+class RepeatingProducer:
+    """Writes a pattern again and again, a chunk whenever the consumer has room for one.
+
+    :param consumer: what it writes to; register it there with ``streaming=False``.
+    :param pattern: at least one byte.
+    :param length: how many bytes to write in all; without end when left out.
+    :param done: called after the last byte.
+    """
+
+    def __init__(
+        self,
+        consumer: IConsumer,
+        pattern: bytes,
+        length: int | None = None,
+        done: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._consumer = consumer
+        self._block = pattern * max(1, CHUNK // len(pattern))
+        self._position = 0
+        self._left = length
+        self._done = done
+
+    def resumeProducing(self) -> None:
+        size = CHUNK if self._left is None else min(CHUNK, self._left)
+        chunk = self._block[self._position : self._position + size]
+        self._position = (self._position + len(chunk)) % len(self._block)
+        self._consumer.write(chunk)
+        if self._left is not None:
+            self._left -= len(chunk)
+            if not self._left:
+                self._done()
+
+    def stopProducing(self) -> None:
+        """The consumer is gone."""
 
 
 _P = TypeVar("_P", bound=StreamProtocol)
@@ -148,13 +200,14 @@ class StreamFactory(Factory[_P]):
 class StreamClient(Protocol):
     """A client that sends any amount and receives any amount, both at once, until the server closes.
 
-    What arrives goes to `received`, which a subclass or its maker may replace.
+    What arrives is given to `received`, which may be replaced, and kept for `answer` unless it is.
     """
 
     transport: IStreamTransport
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
+        self.received: Callable[[bytes], object] = self._chunks.append
         self._waiter: Deferred[None] | None = None
         self._lost: Failure | None = None
 
@@ -164,13 +217,14 @@ class StreamClient(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.received(data)
 
-    def received(self, data: bytes) -> None:
-        """Take what arrived: by default it is kept for `answer`."""
-        self._chunks.append(data)
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer is known to be still to come."""
+        return False
 
     @property
     def answer(self) -> bytes:
-        """All that `received` has kept so far."""
+        """All that has been kept so far."""
         return b"".join(self._chunks)
 
     def send(self, data: bytes) -> None:

@@ -34,19 +34,16 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPullProducer, IPushProducer, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistednet.protocols.flow import IStreamTransport, StreamFactory, StreamProtocol, set_no_delay
+from twistednet.protocols.flow import CHUNK, IStreamTransport, StreamFactory, StreamProtocol, set_no_delay
 
 MESSAGE_GAP = 0.25
 """Seconds of silence that end a message of a client that sends no line endings."""
-
-WRITE_SIZE = 65536
-"""Answers are written together until they are this many bytes: the buffer at which Twisted pauses a producer."""
 
 
 class IdleTimer:
@@ -234,7 +231,7 @@ class MessageProtocol(StreamProtocol, LineReceiver):
         answer = self.delimiter.join([*lines, b""])
         self._answers.append(answer)
         self._answers_size += len(answer)
-        if self._answers_size >= WRITE_SIZE or not self._answering:
+        if self._answers_size >= CHUNK or not self._answering:
             self._write_answers()
 
     def _write_answers(self) -> None:
@@ -269,6 +266,37 @@ class MessageProtocol(StreamProtocol, LineReceiver):
         super().connectionLost(reason)
         self._gap.cancel()
         self._waiting.clear()
+
+
+class OneMessageProtocol(MessageProtocol):
+    """Answers the first message of a connection, at its own pace, and closes; the rest is not looked at.
+
+    A subclass implements `answer_message`, and writes to its transport, or hands it a producer with `produce`.
+    """
+
+    answering = False
+    """The message has come; from then on, of the input only its end is of interest."""
+
+    def lineReceived(self, line: bytes) -> None:
+        if not self.answering:
+            self.answering = True
+            self.answer_message(line)
+
+    def answer_message(self, message: bytes) -> None:
+        """Begin to answer the connection's one message. The answer ends with `close`, then or later."""
+        raise NotImplementedError
+
+    def produce(self, producer: IPullProducer | IPushProducer, *, streaming: bool) -> None:
+        self.paused = False
+        super().produce(producer, streaming=streaming)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        if not self.answering:
+            super().lineLengthExceeded(line)
+
+    def input_answered(self) -> None:
+        if not self.answering:
+            self.close()
 
 
 def _ends_in_cr(message: bytes) -> bool:

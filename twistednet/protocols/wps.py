@@ -25,8 +25,7 @@ Sources: seed 002 §5.2, whose server runs the client's two bytes in a shell and
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from twisted.internet.defer import Deferred
@@ -35,9 +34,10 @@ from twisted.internet.interfaces import IProcessTransport, IPushProducer, IReact
 from twisted.internet.protocol import ProcessProtocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from twistednet.protocols.flow import StreamClient
-from twistednet.protocols.framing import MESSAGE_GAP, MessageFactory, MessageProtocol
+from twistednet.protocols.framing import MESSAGE_GAP, MessageFactory, OneMessageProtocol
 
 ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 """The whole environment of every command."""
@@ -46,79 +46,94 @@ COMMANDS: Mapping[str, Sequence[str]] = {"ps": ("/usr/bin/ps",), "w": ("/usr/bin
 """The textbook's two."""
 
 
-class Command(MessageProtocol):
+@implementer(IPushProducer)
+class CommandRun(ProcessProtocol):
+    """One run of a command, for whoever wants its output; a producer of it, which can be paused.
+
+    :param output: called with what the command writes on its standard output, as it comes.
+    :param ended: called at the end, with ``None`` or, where the command failed without having written anything,
+        with how.
+    """
+
+    transport: IProcessTransport
+    _wrote = False
+
+    def __init__(self, output: Callable[[bytes], object], ended: Callable[[str | None], object]) -> None:
+        self._output = output
+        self._ended = ended
+
+    def start(self, reactor: IReactorProcess, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Run ``argv[0]`` with `argv`; what it reads, and what it writes on its standard error, is ``/dev/null``.
+
+        :raises OSError: where it can't be run.
+        """
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            reactor.spawnProcess(self, argv[0], argv, env=environment, childFDs={0: null, 1: "r", 2: null})
+        finally:
+            os.close(null)
+
+    def outReceived(self, data: bytes) -> None:
+        self._wrote = True
+        self._output(data)
+
+    def processEnded(self, reason: Failure) -> None:
+        end = cast(ProcessTerminated, reason.value)  # or ProcessDone, which has the same attributes
+        if self._wrote or end.exitCode == 0:
+            self._ended(None)
+        else:
+            how = f"with status {end.exitCode}" if end.exitCode is not None else f"on signal {end.signal}"
+            self._ended(f"the command failed {how}")
+
+    def pauseProducing(self) -> None:
+        cast(IPushProducer, self.transport).pauseProducing()
+
+    def resumeProducing(self) -> None:
+        cast(IPushProducer, self.transport).resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Whoever asked for it calls `stop`, on learning that the connection is gone."""
+
+    def stop(self) -> None:
+        """Send it SIGTERM, if it still runs."""
+        try:
+            self.transport.signalProcess("TERM")
+        except ProcessExitedAlready:
+            pass
+
+
+class Command(OneMessageProtocol):
     """Runs the command that the client names, sends its output, and closes."""
 
     factory: CommandFactory
     log = Logger()
-    _run: _Run | None = None
+    _run: CommandRun | None = None
 
-    def lineReceived(self, line: bytes) -> None:
-        if self._run is not None:
-            return
-        argv = self.factory.argv.get(line)
+    def answer_message(self, message: bytes) -> None:
+        argv = self.factory.argv.get(message)
         if argv is None:
             self.refuse(f"no such command; there are: {', '.join(sorted(self.factory.commands))}")
             return
-        run = self._run = _Run(self)
-        null = os.open(os.devnull, os.O_RDWR)
+        run = CommandRun(self.transport.write, self._ended)
         try:
-            process = self.factory.process_reactor.spawnProcess(
-                run, argv[0], argv, env=self.factory.environment, childFDs={0: null, 1: "r", 2: null}
-            )
+            run.start(cast(IReactorProcess, self.factory.reactor), argv, self.factory.environment)
         except OSError as error:
-            self._run = None
             self.log.error("can't run {command}: {reason}", command=argv[0], reason=error.strerror)
             self.refuse("the command can't be run")
             return
-        finally:
-            os.close(null)
-        # From here on the command is what makes output; of the input only its end is of interest.
-        self.transport.unregisterProducer()
-        self.transport.registerProducer(cast(IPushProducer, process), True)
-        self.transport.resumeProducing()
+        self._run = run
+        self.produce(run, streaming=True)
 
-    def lineLengthExceeded(self, line: bytes) -> None:
-        if self._run is None:
-            super().lineLengthExceeded(line)
-
-    def input_answered(self) -> None:
-        if self._run is None:
+    def _ended(self, failure: str | None) -> None:
+        if failure is None:
             self.close()
+        else:
+            self.refuse(failure)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         if self._run is not None:
             self._run.stop()
-
-
-class _Run(ProcessProtocol):
-    """One run of a command for one client."""
-
-    transport: IProcessTransport
-    _wrote = False
-
-    def __init__(self, client: Command) -> None:
-        self._client = client
-
-    def outReceived(self, data: bytes) -> None:
-        self._wrote = True
-        self._client.transport.write(data)
-
-    def processEnded(self, reason: Failure) -> None:
-        ended = cast(ProcessTerminated, reason.value)  # or ProcessDone, which has the same attributes
-        status = ended.exitCode
-        if self._wrote or status == 0:
-            self._client.close()
-        else:
-            how = f"with status {status}" if status is not None else f"on signal {ended.signal}"
-            self._client.refuse(f"the command failed {how}")
-
-    def stop(self) -> None:
-        try:
-            self.transport.signalProcess("TERM")
-        except ProcessExitedAlready:
-            pass
 
 
 class CommandFactory(MessageFactory[Command]):
@@ -150,10 +165,6 @@ class CommandFactory(MessageFactory[Command]):
         self.commands = dict(commands)
         self.environment = dict(environment)
         self.argv = {name.encode(): list(argv) for name, argv in commands.items()}
-
-    @cached_property
-    def process_reactor(self) -> IReactorProcess:
-        return cast(IReactorProcess, self.reactor)
 
 
 class CommandClient(StreamClient):

@@ -10,8 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from twisted.application.service import IService, MultiService, Service
-from twisted.internet.address import UNIXAddress
+from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.error import CannotListenError
@@ -21,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+from twistednet.protocols.printable import describe
 from twistednet.services.datagram_endpoints import (
     datagram_endpoint_from_string,
     is_datagram_string,
@@ -178,22 +178,13 @@ def reason(failure: Failure) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def describe(address: Any) -> str:
-    """`address`, an `IAddress`, in words."""
-    if isinstance(address, UNIXAddress):
-        name = address.name or b""
-        return f"UNIX {name.decode(errors='backslashreplace')}"
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"{address.type} {host}:{address.port}"
-
-
 def make_service(
     options: ServiceOptions,
     *,
     factory: IProtocolFactory | None = None,
     datagram: Callable[[], DatagramProtocol] | None = None,
     reactor: Any = None,
-) -> IService:
+) -> MultiService:
     """The service that `options` describe.
 
     :param factory: serves the streams; left out by a datagram service.
