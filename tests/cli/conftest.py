@@ -1,7 +1,8 @@
-"""The servers that the client commands are tried on: all five services, in one process."""
+"""The servers that the client commands are tried on, in one process."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,17 @@ from tests.services.running import Twistd
 
 ACCUMULATORS = 32
 
+SIMPLE = ("discard", "chargen", "daytime", "time", "qotd")
+
+HAS_W = os.access("/usr/bin/w", os.X_OK)
+"""Without it there is no systat service."""
+
 CONFIGURATION = f"""
 from twisted.application.service import Application
 
-from twistednet.services import accumulator, echo, reverse, udpok, wps
+from twistednet.services import (
+    accumulator, chargen, daytime, discard, echo, greeter, qotd, repeat, reverse, systat, time, udpok, wps
+)
 
 application = Application("all")
 
@@ -31,6 +39,12 @@ serve(reverse, "--port", "0", "--listen", "unix:reverse")
 serve(udpok, "--port", "0", "--listen", "unixdgram:udpok")
 serve(wps, "--port", "0", "--command", r"hello=/usr/bin/printf 'hello\\nyou'", "--command", "none=/bin/true",
       "--command", "fails=/bin/false", "--command", "slow=/bin/sleep 60")
+serve(greeter, "--port", "0", "--listen", "unix:greeter")
+serve(repeat, "--port", "0", "--listen", "unix:repeat", "--copies", "1000")
+for module in ({", ".join(SIMPLE)}):
+    serve(module, "--udp", "--port", "0", "--listen", f"unixdgram:{{module.Options.command}}-datagrams")
+if {HAS_W}:
+    serve(systat, "--udp", "--port", "0", "--listen", "unix:systat")
 for n in range({ACCUMULATORS}):
     serve(accumulator, "--port", "0", "--listen", f"unix:letters{{n}}", "--max-length", "20")
 """
@@ -46,15 +60,22 @@ class Servers:
     reverse: int
     udpok: int
     wps: int
+    greeter: int
+    repeat: int
+    simple: dict[str, int]
+    simple_udp: dict[str, int]
     accumulators: list[tuple[Path, int]]
 
 
 @pytest.fixture(scope="package")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """All five services."""
+    """The services."""
     folder = tmp_path_factory.mktemp("servers")
     (folder / "all.py").write_text(CONFIGURATION)
-    endpoints = 4 + 2 + 2 + 1 + 2 * ACCUMULATORS
+    simple_at = 4 + 2 + 2 + 1 + 2 + 2
+    simple = [*SIMPLE, *["systat"] * HAS_W]
+    accumulators_at = simple_at + 3 * len(simple)
+    endpoints = accumulators_at + 2 * ACCUMULATORS
     with Twistd(folder, "--no_save", "--python", "all.py", endpoints=endpoints) as twistd:
         yield Servers(
             folder,
@@ -63,7 +84,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
             reverse=twistd.port(5),
             udpok=twistd.port(7),
             wps=twistd.port(8),
-            accumulators=[(folder / f"letters{n}", twistd.port(10 + 2 * n)) for n in range(ACCUMULATORS)],
+            greeter=twistd.port(10),
+            repeat=twistd.port(12),
+            simple={name: twistd.port(simple_at + 3 * n + 1) for n, name in enumerate(simple)},
+            simple_udp={name: twistd.port(simple_at + 3 * n + 2) for n, name in enumerate(simple)},
+            accumulators=[
+                (folder / f"letters{n}", twistd.port(accumulators_at + 2 * n + 1)) for n in range(ACCUMULATORS)
+            ],
         )
         twistd.assert_stops_cleanly()
 

@@ -27,7 +27,7 @@ from tests.cli.running import (
 )
 from tests.services.running import PATIENCE
 from twistednet.cli.client import Address, Call, ClientError, explain, split_address
-from twistednet.cli.main import main
+from twistednet.cli.main import MODULES, main
 
 
 class SplitAddressTests(SynchronousTestCase):
@@ -103,6 +103,7 @@ class ExplainTests(SynchronousTestCase):
         """No connection, or no answer."""
         self.assert_explained(defer.TimeoutError(), "no answer in 2.5 seconds", 4)
         self.assert_explained(error.TimeoutError(), "no answer in 2.5 seconds", 4)
+        self.assert_explained(error.ConnectingCancelledError("where"), "no answer in 2.5 seconds", 4)
 
     def test_unread(self) -> None:
         """Nobody reads standard output."""
@@ -155,7 +156,9 @@ class UsageTests(SynchronousTestCase):
         long, short = (CliRunner().invoke(main, [option]) for option in ("--help", "-h"))
         self.assertEqual((long.exit_code, long.output), (0, short.output))
         listed = long.output.partition("Commands:\n")[2].splitlines()
-        self.assertEqual([line.split()[0] for line in listed], ["echo", "letters", "reverse", "udpok", "wps"])
+        self.assertEqual([line.split()[0] for line in listed], sorted(MODULES))
+        for line in listed:
+            self.assertGreater(len(line.split()), 2, line)
         self.assertIn("--timeout SECONDS", CliRunner().invoke(main, ["echo", "--help"]).output)
 
 

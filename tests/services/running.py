@@ -24,9 +24,10 @@ class Twistd:
     :param folder: where it runs, and keeps its log and its pid file.
     :param arguments: the command line after twistd's own options.
     :param endpoints: how many endpoints it will listen on.
+    :param stdin: a descriptor for its standard input; nothing can be read there when left out.
     """
 
-    def __init__(self, folder: Path, *arguments: str, endpoints: int) -> None:
+    def __init__(self, folder: Path, *arguments: str, endpoints: int, stdin: int = subprocess.DEVNULL) -> None:
         self.folder = folder
         self.log_file = folder / "twistd.log"
         self._output = folder / "stdout"
@@ -34,7 +35,7 @@ class Twistd:
         self._endpoints = endpoints
         command = [str(SCRIPTS / "twistd"), "--nodaemon", "--logfile", str(self.log_file), *arguments]
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
-            self.process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+            self.process = subprocess.Popen(command, cwd=folder, stdin=stdin, stdout=output, stderr=errors)
 
     def __enter__(self) -> Twistd:
         try:
@@ -80,6 +81,13 @@ class Twistd:
         """The port of its `n`-th endpoint."""
         return int(self.addresses[n].rpartition(":")[2])
 
+    def wait_until_logged(self, text: str, times: int = 1) -> None:
+        """Wait until `text` stands in the log as many times."""
+        give_up = time.monotonic() + PATIENCE
+        while self.log.count(text) < times:
+            assert time.monotonic() < give_up, self.log
+            time.sleep(0.01)
+
     def stop(self) -> int:
         """Ask it to stop; its exit status."""
         self.process.send_signal(signal.SIGTERM)
@@ -101,6 +109,21 @@ class Twistd:
         assert "Traceback" not in self.log
         assert "Unhandled" not in self.log
         assert not (self.folder / "twistd.pid").exists()
+
+
+def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run ``twistd`` to its end, which is soon."""
+    return subprocess.run(
+        [SCRIPTS / "twistd", *arguments], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE
+    )
+
+
+def assert_one_line(folder: Path, done: subprocess.CompletedProcess[bytes], line: str) -> None:
+    """`done` has failed, and all that the user sees of it is `line`."""
+    assert done.stderr.decode() == line + "\n"
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stdout
+    assert not (folder / "twistd.pid").exists()
 
 
 def connect(port: int, host: str = "127.0.0.1") -> socket.socket:

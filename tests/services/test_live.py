@@ -20,14 +20,15 @@ import trustme
 
 from tests.services.running import (
     PATIENCE,
-    SCRIPTS,
     Twistd,
     ask,
     ask_for_all,
+    assert_one_line,
     connect,
     connect_unix,
     receive,
     receive_all,
+    start,
 )
 from twistednet.protocols.wps import COMMANDS, ENVIRONMENT
 
@@ -382,21 +383,6 @@ def taken() -> Iterator[int]:
     """A port that somebody else listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
-
-
-def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Run ``twistd`` to its end, which is soon."""
-    return subprocess.run(
-        [SCRIPTS / "twistd", *arguments], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE
-    )
-
-
-def assert_one_line(folder: Path, done: subprocess.CompletedProcess[bytes], line: str) -> None:
-    """`done` has failed, and all that the user sees of it is `line`."""
-    assert done.stderr.decode() == line + "\n"
-    assert done.returncode == 1
-    assert b"Traceback" not in done.stdout
-    assert not (folder / "twistd.pid").exists()
 
 
 @pytest.mark.parametrize(

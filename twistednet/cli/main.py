@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
-from twistednet.cli.echo import echo
-from twistednet.cli.letters import letters
-from twistednet.cli.reverse import reverse
-from twistednet.cli.udpok import udpok
-from twistednet.cli.wps import wps
+MODULES = {
+    **dict.fromkeys(("chargen", "daytime", "discard", "qotd", "systat", "time"), "simple"),
+    **{
+        name: name
+        for name in (
+            "echo",
+            "fetch",
+            "greeter",
+            "letters",
+            "links",
+            "lookup",
+            "ports",
+            "repeat",
+            "reverse",
+            "support",
+            "udpok",
+            "wps",
+        )
+    },
+}
+"""In which module of this package each subcommand is."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Subcommands(click.Group):
+    """Imports a subcommand when it is called: the clients of the web, say, import much that the others don't need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in MODULES:
+            return None
+        command: click.Command = getattr(import_module(f"twistednet.cli.{MODULES[cmd_name]}"), cmd_name)
+        return command
+
+
+@click.group(cls=Subcommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="twistednet")
 def main() -> None:
-    """Clients for the services of twistednet.
+    """Clients for the services of twistednet, and a few for the rest of the network.
 
-    Each takes the server's HOST and PORT, or a Twisted endpoint string such as unix:/path or tls:host:port in
-    their place.
+    Those of the services take the server's HOST and PORT, or a Twisted endpoint string such as unix:/path or
+    tls:host:port in their place.
 
     Exit status: 0 answered as expected, 1 a wrong answer or none, 2 wrong usage, 3 refused, 4 timed out, 5 name
     not found.
     """
-
-
-for command in (echo, letters, reverse, udpok, wps):
-    main.add_command(command)

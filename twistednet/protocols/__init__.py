@@ -17,30 +17,84 @@ from twistednet.protocols.accumulator import (
     TextFull,
 )
 from twistednet.protocols.datagram import AnsweringDatagramProtocol, DatagramClient
+from twistednet.protocols.dialogue import Dialogue, DialogueError, parse_dialogue
 from twistednet.protocols.echo import Echo, EchoClient, EchoDatagramProtocol, EchoFactory
 from twistednet.protocols.flow import StreamClient, StreamFactory, StreamProtocol
-from twistednet.protocols.framing import LineClient, MessageFactory, MessageProtocol
+from twistednet.protocols.framing import LineClient, MessageFactory, MessageProtocol, OneMessageProtocol
+from twistednet.protocols.greeter import Greeter, GreeterFactory
+from twistednet.protocols.repeat import Repeat, RepeatFactory
 from twistednet.protocols.reverse import Reverse, ReverseClient, ReverseFactory
+from twistednet.protocols.simple import (
+    Announcement,
+    AnnouncementDatagramProtocol,
+    AnnouncementFactory,
+    Chargen,
+    ChargenDatagramProtocol,
+    ChargenFactory,
+    DaytimeDatagramProtocol,
+    DaytimeFactory,
+    Discard,
+    DiscardClient,
+    DiscardDatagramProtocol,
+    DiscardFactory,
+    QotdDatagramProtocol,
+    QotdFactory,
+    Systat,
+    SystatDatagramProtocol,
+    SystatFactory,
+    TimeDatagramProtocol,
+    TimeFactory,
+)
+from twistednet.protocols.support import (
+    Conversation,
+    Support,
+    SupportClient,
+    SupportDatagramClient,
+    SupportDatagramProtocol,
+    SupportFactory,
+)
 from twistednet.protocols.udpok import UdpOkProtocol
 from twistednet.protocols.wps import Command, CommandClient, CommandFactory
 
 __all__ = [
     "Accumulator",
     "AccumulatorFactory",
+    "Announcement",
+    "AnnouncementDatagramProtocol",
+    "AnnouncementFactory",
     "AnsweringDatagramProtocol",
+    "Chargen",
+    "ChargenDatagramProtocol",
+    "ChargenFactory",
     "Command",
     "CommandClient",
     "CommandFactory",
+    "Conversation",
     "DatagramClient",
+    "DaytimeDatagramProtocol",
+    "DaytimeFactory",
+    "Dialogue",
+    "DialogueError",
+    "Discard",
+    "DiscardClient",
+    "DiscardDatagramProtocol",
+    "DiscardFactory",
     "Echo",
     "EchoClient",
     "EchoDatagramProtocol",
     "EchoFactory",
+    "Greeter",
+    "GreeterFactory",
     "ISharedText",
     "LettersClient",
     "LineClient",
     "MessageFactory",
     "MessageProtocol",
+    "OneMessageProtocol",
+    "QotdDatagramProtocol",
+    "QotdFactory",
+    "Repeat",
+    "RepeatFactory",
     "Reverse",
     "ReverseClient",
     "ReverseFactory",
@@ -48,6 +102,17 @@ __all__ = [
     "StreamClient",
     "StreamFactory",
     "StreamProtocol",
+    "Support",
+    "SupportClient",
+    "SupportDatagramClient",
+    "SupportDatagramProtocol",
+    "SupportFactory",
+    "Systat",
+    "SystatDatagramProtocol",
+    "SystatFactory",
     "TextFull",
+    "TimeDatagramProtocol",
+    "TimeFactory",
     "UdpOkProtocol",
+    "parse_dialogue",
 ]

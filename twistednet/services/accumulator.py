@@ -7,7 +7,8 @@ from typing import Any
 
 from twisted.application.service import IService
 
-from twistednet.protocols.accumulator import MAX_TEXT, AccumulatorFactory, SharedText, printable
+from twistednet.protocols.accumulator import MAX_TEXT, AccumulatorFactory, SharedText
+from twistednet.protocols.printable import printable
 from twistednet.services.base import ServiceOptions, make_service, number
 
 
