@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 from typing import Any, cast
 
+import pytest_twisted
 from twisted.internet.error import ConnectionRefusedError, MessageLengthError, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.internet.testing import FakeDatagramTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from twistednet.protocols import EchoDatagramProtocol
 from twistednet.protocols.datagram import MAX_DATAGRAM, AnsweringDatagramProtocol, DatagramClient
 
 PEER = ("192.0.2.1", 4000)
@@ -66,6 +68,22 @@ class AnsweringTests(SynchronousTestCase):
             self.protocol.transport = Refusing(error)
             self.protocol.datagramReceived(b"x", PEER)
         self.assertEqual(self.protocol.dropped, len(errors))
+
+
+@pytest_twisted.ensureDeferred
+async def test_whole(live_reactor: Any) -> None:
+    """However a protocol is bound, datagrams come and go whole, the longest included."""
+    port = live_reactor.listenUDP(0, EchoDatagramProtocol(), interface="127.0.0.1")
+    client = DatagramClient(live_reactor)
+    own = live_reactor.listenUDP(0, client, interface="127.0.0.1")
+    try:
+        own.connect("127.0.0.1", port.getHost().port)
+        longest = bytes(range(251)) * 260 + b"x" * 247
+        assert len(longest) == MAX_DATAGRAM
+        assert await client.ask(longest, timeout=10) == longest
+    finally:
+        await own.stopListening()
+        await port.stopListening()
 
 
 class DatagramClientTests(SynchronousTestCase):

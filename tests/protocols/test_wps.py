@@ -177,6 +177,11 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("can't run /usr/bin/w: No such file or directory", [formatEvent(event) for event in events])
         self.assertTrue(wire.end().closed)
 
+    def test_path_alone(self) -> None:
+        """A path alone is a command without arguments."""
+        Wire.to(CommandFactory(commands={"w": "/usr/bin/w"}, reactor=cast(IReactorTime, self.reactor))).send(b"w\n")
+        self.assertEqual(self.reactor.processes[0].args, ["/usr/bin/w"])
+
     def test_tables_that_are_wrong(self) -> None:
         """A name that can't be asked for, or a path that is not absolute, is an error."""
         tables: list[dict[str, list[str]]] = [{"": ["/bin/w"]}, {"a\nb": ["/bin/w"]}, {"w ": ["/bin/w"]}]

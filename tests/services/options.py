@@ -18,17 +18,17 @@ class MemoryReactor(MemoryReactorClock):
 
     def __init__(self) -> None:
         super().__init__()
-        self.udp: list[tuple[int, DatagramProtocol, str, int]] = []
-        self.unix_datagrams: list[tuple[str, DatagramProtocol, int]] = []
+        self.udp: list[tuple[int, DatagramProtocol, str]] = []
+        self.unix_datagrams: list[tuple[str, DatagramProtocol]] = []
 
-    def listenUDP(self, port: int, protocol: DatagramProtocol, interface: str = "", **size: int) -> Any:
+    def listenUDP(self, port: int, protocol: DatagramProtocol, interface: str = "") -> Any:
         """As `IReactorUDP` has it."""
-        self.udp.append((port, protocol, interface, size["maxPacketSize"]))
+        self.udp.append((port, protocol, interface))
         return super().listenTCP(port, None, interface=interface)
 
-    def listenUNIXDatagram(self, address: str, protocol: DatagramProtocol, **size: int) -> Any:
+    def listenUNIXDatagram(self, address: str, protocol: DatagramProtocol) -> Any:
         """As `IReactorUNIXDatagram` has it."""
-        self.unix_datagrams.append((address, protocol, size["maxPacketSize"]))
+        self.unix_datagrams.append((address, protocol))
         return super().listenUNIX(address.encode(), None)
 
 

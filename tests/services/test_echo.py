@@ -25,7 +25,7 @@ class EchoServiceTests(ServiceTestCase):
         reactor, options = MemoryReactor(), Options()
         options.parseOptions(["--udp", "--port", "7", "--interface", "0.0.0.0"])
         makeService(options, reactor).privilegedStartService()
-        [(port, protocol, interface, _)] = reactor.udp
+        [(port, protocol, interface)] = reactor.udp
         self.assertEqual((port, interface), (7, "0.0.0.0"))
         self.assertIsInstance(protocol, EchoDatagramProtocol)
         self.assertEqual(reactor.tcpServers[0][::3], (7, "0.0.0.0"))

@@ -74,7 +74,7 @@ class SimpleServiceTests(ServiceTestCase):
                 (["--port", "7000", "-i", "0.0.0.0"], (7000, "0.0.0.0")),
             ):
                 reactor = self.started(module, "--udp", *arguments)
-                [(listens_on, served, interface, _)] = reactor.udp
+                [(listens_on, served, interface)] = reactor.udp
                 self.assertEqual((listens_on, interface), where)
                 self.assertIsInstance(served, protocol)
                 self.assertEqual(reactor.tcpServers[0][::3], where)

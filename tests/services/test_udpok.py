@@ -18,7 +18,7 @@ class UdpOkServiceTests(ServiceTestCase):
         service = makeService(options, reactor)
         self.assertEqual(self.descriptions(service), ["udp:8888:interface=127.0.0.1"])
         service.privilegedStartService()
-        [(port, protocol, interface, _)] = reactor.udp
+        [(port, protocol, interface)] = reactor.udp
         self.assertEqual((port, interface), (8888, "127.0.0.1"))
         self.assertIsInstance(protocol, UdpOkProtocol)
 

@@ -34,7 +34,7 @@ class WpsServiceTests(ServiceTestCase):
         """A `CommandFactory` on the textbook's port; of w and ps, those that there are."""
         factory = self.factory()
         self.assertEqual(self.reactor.tcpServers, [(8888, factory, 50, "127.0.0.1")])
-        self.assertEqual(factory.commands, {"ps": ("/bin/sh",)})
+        self.assertEqual(factory.commands, {"ps": ["/bin/sh"]})
         self.assertIs(factory.reactor, self.reactor)
 
     def test_neither(self) -> None:
@@ -62,7 +62,7 @@ class WpsServiceTests(ServiceTestCase):
     def test_tables_are_their_own(self) -> None:
         """The commands of one are not in the next."""
         self.factory("--command", "list=/bin/sh")
-        self.assertEqual(self.factory().commands, {"ps": ("/bin/sh",)})
+        self.assertEqual(self.factory().commands, {"ps": ["/bin/sh"]})
 
     def test_refused(self) -> None:
         """A bad row is one line."""

@@ -33,7 +33,7 @@ from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 
-from twistednet.protocols.datagram import RECEIVE_SIZE, DatagramClient
+from twistednet.protocols.datagram import DatagramClient
 from twistednet.protocols.echo import EchoClient
 from twistednet.protocols.flow import StreamClient
 from twistednet.protocols.framing import IdleTimer
@@ -165,7 +165,7 @@ async def open_datagram(call: Call, make: Callable[..., DatagramClient] = Datagr
         if kind == "unixdgram" and len(arguments) == 1:
             client = make(reactor, arguments[0])
             # An abstract name of our own, for the answer to come back to.
-            reactor.listenUNIXDatagram(f"\0twistednet-{os.getpid()}", client, maxPacketSize=RECEIVE_SIZE)
+            reactor.listenUNIXDatagram(f"\0twistednet-{os.getpid()}", client)
             return client
         if kind not in ("udp", "udp6"):
             raise click.UsageError(f"{address.endpoint}: not udp:HOST:PORT or unixdgram:PATH")
@@ -176,7 +176,7 @@ async def open_datagram(call: Call, make: Callable[..., DatagramClient] = Datagr
     found = await resolving.addTimeout(call.timeout, reactor)
     host, port = str(found[0][4][0]), found[0][4][1]
     client = make(reactor)
-    reactor.listenUDP(0, client, interface="" if isIPAddress(host) else "::", maxPacketSize=RECEIVE_SIZE)
+    reactor.listenUDP(0, client, interface="" if isIPAddress(host) else "::")
     client.transport.connect(host, port)
     return client
 

@@ -20,15 +20,22 @@ MAX_DATAGRAM = 65507
 """The longest datagram that UDP over IPv4 carries, in bytes."""
 
 RECEIVE_SIZE = MAX_DATAGRAM + 1
-"""What to give as ``maxPacketSize`` where a protocol is bound: a longer datagram is then seen to be too long,
-where Twisted's default of 8,192 would cut it without a word."""
+"""How much of a datagram is received: one that is too long is then seen to be."""
 
 
-class AnsweringDatagramProtocol(DatagramProtocol):
-    """A server protocol that answers each datagram with one, or none."""
+class WholeDatagramProtocol(DatagramProtocol):
+    """Receives datagrams whole, where Twisted's default would cut them at 8,192 bytes without a word."""
 
     noisy = False
     transport: Any  # IUDPTransport or IUNIXDatagramTransport
+
+    def startProtocol(self) -> None:
+        self.transport.maxPacketSize = RECEIVE_SIZE
+
+
+class AnsweringDatagramProtocol(WholeDatagramProtocol):
+    """A server protocol that answers each datagram with one, or none."""
+
     dropped = 0
     """How many datagrams were not answered for want of room or of a way back."""
 
@@ -54,15 +61,12 @@ class AnsweringDatagramProtocol(DatagramProtocol):
             self.dropped += 1
 
 
-class DatagramClient(DatagramProtocol):
+class DatagramClient(WholeDatagramProtocol):
     """A client that sends a datagram and waits for the answer, one at a time.
 
     :param clock: the clock of the time-outs.
     :param address: where to send to; ``None`` where the transport is connected.
     """
-
-    noisy = False
-    transport: Any
 
     def __init__(self, clock: IReactorTime, address: Any = None) -> None:
         self._clock = clock

@@ -139,7 +139,7 @@ class Command(OneMessageProtocol):
 class CommandFactory(MessageFactory[Command]):
     """Serves `Command`.
 
-    :param commands: for each name the command and its arguments, the command as an absolute path.
+    :param commands: for each name the command, as an absolute path, and its arguments.
     :param environment: the whole environment of the commands.
     :param message_gap: see `MessageFactory`.
     :param reactor: runs the commands, and is the clock; the global reactor when left out.
@@ -151,20 +151,22 @@ class CommandFactory(MessageFactory[Command]):
     def __init__(
         self,
         *,
-        commands: Mapping[str, Sequence[str]] = COMMANDS,
+        commands: Mapping[str, str | Sequence[str]] = COMMANDS,
         environment: Mapping[str, str] = ENVIRONMENT,
         message_gap: float = MESSAGE_GAP,
         reactor: IReactorTime | None = None,
     ) -> None:
         super().__init__(message_gap=message_gap, reactor=reactor)
-        for name, argv in commands.items():
+        # A path alone will do where there are no arguments.
+        table = {name: [argv] if isinstance(argv, str) else list(argv) for name, argv in commands.items()}
+        for name, argv in table.items():
             if not name or not name.isprintable() or name != name.strip():
                 raise ValueError(f"{name!r} can't be the name of a command")
             if not argv or not os.path.isabs(argv[0]):
                 raise ValueError(f"{name}: the command must be an absolute path")
-        self.commands = dict(commands)
+        self.commands = table
         self.environment = dict(environment)
-        self.argv = {name.encode(): list(argv) for name, argv in commands.items()}
+        self.argv = {name.encode(): argv for name, argv in table.items()}
 
 
 class CommandClient(StreamClient):

@@ -18,8 +18,6 @@ from twisted.internet import defer
 from twisted.internet.endpoints import _parse
 from twisted.internet.protocol import DatagramProtocol
 
-from twistednet.protocols.datagram import RECEIVE_SIZE
-
 
 @dataclass(frozen=True)
 class UDPEndpoint:
@@ -36,9 +34,7 @@ class UDPEndpoint:
 
     def listen(self, protocol: DatagramProtocol) -> defer.Deferred[Any]:
         """Bind `protocol`; fires with the port, an `IListeningPort`."""
-        return defer.maybeDeferred(
-            self.reactor.listenUDP, self.port, protocol, interface=self.interface, maxPacketSize=RECEIVE_SIZE
-        )
+        return defer.maybeDeferred(self.reactor.listenUDP, self.port, protocol, interface=self.interface)
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class UNIXDatagramEndpoint:
     def listen(self, protocol: DatagramProtocol) -> defer.Deferred[Any]:
         """Bind `protocol`; fires with the port, an `IListeningPort`."""
         _remove_stale_socket(self.address)
-        return defer.maybeDeferred(self.reactor.listenUNIXDatagram, self.address, protocol, maxPacketSize=RECEIVE_SIZE)
+        return defer.maybeDeferred(self.reactor.listenUNIXDatagram, self.address, protocol)
 
 
 DatagramEndpoint: TypeAlias = UDPEndpoint | UNIXDatagramEndpoint
