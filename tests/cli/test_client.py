@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from OpenSSL import SSL
+from service_identity import VerificationError
 from twisted.internet import defer, error
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -104,6 +106,13 @@ class ExplainTests(SynchronousTestCase):
         self.assert_explained(defer.TimeoutError(), "no answer in 2.5 seconds", 4)
         self.assert_explained(error.TimeoutError(), "no answer in 2.5 seconds", 4)
         self.assert_explained(error.ConnectingCancelledError("where"), "no answer in 2.5 seconds", 4)
+
+    def test_tls(self) -> None:
+        """No trust, or the certificate of somebody else."""
+        untrusted = SSL.Error([("SSL routines", "", "certificate verify failed")])
+        self.assert_explained(untrusted, "TLS: certificate verify failed", 1)
+        self.assert_explained(SSL.Error(), "TLS: the connection was ended", 1)
+        self.assert_explained(VerificationError([]), "TLS: the certificate is not for this name", 1)
 
     def test_unread(self) -> None:
         """Nobody reads standard output."""

@@ -25,7 +25,9 @@ from errno import ENOENT
 from typing import Any, NoReturn, TypeVar, cast
 
 import click
+from OpenSSL import SSL
 from rich.console import Console
+from service_identity import VerificationError
 from twisted.internet import defer, error, task
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import HostnameEndpoint, _parse, clientFromString
@@ -331,6 +333,11 @@ def explain(failure: Exception, call: Call) -> tuple[str, int]:
     # Cancelled by our own time-out, which Twisted's endpoints answer with an error of their own.
     if isinstance(failure, defer.TimeoutError | error.TimeoutError | error.ConnectingCancelledError):
         return f"{call.address}: no answer in {call.timeout:g} seconds", TIMED_OUT
+    if isinstance(failure, VerificationError):
+        return f"{call.address}: TLS: the certificate is not for this name", WRONG
+    if isinstance(failure, SSL.Error):
+        words = failure.args[0][-1][-1] if failure.args and failure.args[0] else "the connection was ended"
+        return f"{call.address}: TLS: {words}", WRONG
     if isinstance(failure, BrokenPipeError):
         return "nobody reads standard output", WRONG
     return f"{call.address}: {str(failure) or type(failure).__name__}", WRONG

@@ -297,11 +297,8 @@ def explained(call: Call, wire: Wire) -> Iterator[None]:
         if any(isinstance(cause, CancelledError | ConnectingCancelledError) for cause in causes):
             raise TimeoutError from None
         for cause in causes:
-            if isinstance(cause, VerificationError):
-                raise ClientError(f"{call.address}: TLS: the certificate is not for this name") from None
-            if isinstance(cause, SSL.Error):
-                words = cause.args[0][-1][-1] if cause.args and cause.args[0] else "the connection was ended"
-                raise ClientError(f"{call.address}: TLS: {words}") from None
+            if isinstance(cause, VerificationError | SSL.Error):
+                raise cause from None
         if isinstance(failure, ResponseFailed):
             for cause in causes:
                 if isinstance(cause, ConnectionDone | ConnectionLost):
