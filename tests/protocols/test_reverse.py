@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire import Wire, every_cut, pieces
 from twistednet.protocols import ReverseClient, ReverseFactory
-from twistednet.protocols.reverse import reverse_characters
+from twistednet.protocols.reverse import reverse_bytes, reverse_characters
 
 
 class ReverseCharactersTests(SynchronousTestCase):
@@ -31,6 +31,10 @@ class ReverseCharactersTests(SynchronousTestCase):
             "": "",
         }.items():
             self.assertEqual(reverse_characters(text.encode()), answer.encode())
+
+    def test_bytes(self) -> None:
+        """By bytes, characters fall apart."""
+        self.assertEqual(reverse_bytes("é1".encode()), b"1\xa9\xc3")
 
     def test_not_text(self) -> None:
         """What is not UTF-8 is reversed by bytes."""

@@ -31,6 +31,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import groupby
+from operator import length_hint
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -203,7 +204,7 @@ class MessageProtocol(StreamProtocol, LineReceiver):
             while self._waiting and not self.paused and not self.closing:
                 messages, self.delimiter = self._waiting[0]
                 self.messages_received(messages)
-                if not self.paused:
+                if not length_hint(messages):
                     self._waiting.popleft()
             if self._after_answers is not None and not self._waiting and not self.closing:
                 self._after_answers()
@@ -212,7 +213,7 @@ class MessageProtocol(StreamProtocol, LineReceiver):
             self._write_answers()
 
     def messages_received(self, messages: Iterator[bytes]) -> None:
-        """Answer messages that arrived together and end alike: by default, ``lineReceived`` with each.
+        """Answer messages, at least one, that arrived together and end alike: by default, ``lineReceived`` with each.
 
         Messages that are not taken from the iterator before it returns because the peer does not read
         (``self.paused``) are kept until it does.

@@ -62,8 +62,14 @@ class Reverse(MessageProtocol):
     factory: ReverseFactory
 
     def messages_received(self, messages: Iterator[bytes]) -> None:
-        reverse = self.factory.reverse
-        self.send_lines([reverse(message) for message in messages])
+        # All at once, several times as fast as each: LF is in none of them, and a part of no longer character.
+        together = b"\n".join(messages)
+        if self.factory.unit == "byte" or together.isascii():
+            answers = together[::-1].split(b"\n")
+            answers.reverse()
+        else:
+            answers = [reverse_characters(message) for message in together.split(b"\n")]
+        self.send_lines(answers)
 
 
 class ReverseFactory(MessageFactory[Reverse]):
@@ -88,7 +94,6 @@ class ReverseFactory(MessageFactory[Reverse]):
         if unit not in units:
             raise ValueError(f"unit is {unit!r}, not one of {', '.join(units)}")
         self.unit = unit
-        self.reverse = units[unit]
 
 
 class ReverseClient(EchoClient):
