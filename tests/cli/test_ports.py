@@ -44,12 +44,12 @@ def opened() -> Iterator[Sockets]:
 
 
 def rows(*arguments: object) -> list[list[str]]:
-    """The rows that are printed, without their headings."""
+    """The rows that are printed, without their headings, and without what others have or had at the same port."""
     status, output, errors = run("ports", *arguments)
     assert (status, errors) == (0, "")
     first, *others = output.decode().splitlines()
     assert first == HEADINGS
-    return [line.split("\t") for line in others]
+    return [row for row in (line.split("\t") for line in others) if row[6] == str(os.getpid())]
 
 
 def test_five_numbers(opened: Sockets) -> None:
@@ -75,7 +75,7 @@ def test_filters(opened: Sockets) -> None:
     assert (len(rows("--tcp", opened.udp)), len(rows("--udp", opened.udp))) == (0, 1)
     assert len(rows("--tcp", "--udp", opened.udp)) == 1
     assert {row[0] for row in rows("--tcp")} == {"tcp"}
-    assert {row[0] for row in rows()} == {"tcp", "udp"}
+    assert {row[0] for row in rows()} >= {"tcp", "udp"}
 
 
 def test_json(opened: Sockets) -> None:
@@ -107,7 +107,7 @@ def test_terminal(opened: Sockets) -> None:
     assert rows[0].split() == ["protocol", "address", "port", "address", "port", "state", "pid", "process"]
     process = [str(os.getpid()), psutil.Process().name()]
     assert ["tcp", "127.0.0.1", str(opened.server), "LISTEN", *process] in [row.split() for row in rows[1:]]
-    assert len(rows) == 4
+    assert len(rows) >= 4
 
 
 def test_usage() -> None:
