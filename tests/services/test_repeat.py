@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
@@ -218,6 +219,7 @@ def test_go_ahead(tmp_path: Path, standard_input: Callable[[], StandardInput]) -
             # Who is gone is not released.
             first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             first.close()
+            time.sleep(0.3)  # nothing tells when the server has noticed
             os.write(operator, b"go on\n")
             assert receive_all(third) == b"three\r\n" * 3
             twistd.wait_until_logged(f"sending to {address(third)}; 0 more waiting\n")
