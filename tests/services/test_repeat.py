@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import select
 import socket
-import time
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
