@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import defer, task
+from twisted.internet import task
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import provider
 
@@ -48,13 +48,3 @@ async def live_reactor() -> Any:
         await task.deferLater(net, 0.01, lambda: None)
     assert not left, left
     assert not calls, calls
-
-
-@pytest_twisted.async_fixture()
-async def turn(live_reactor: Any) -> Any:
-    """A function that lets the reactor turn for a while."""
-
-    def wait(seconds: float = 0.0) -> defer.Deferred[None]:
-        return task.deferLater(live_reactor, seconds, lambda: None)
-
-    return wait

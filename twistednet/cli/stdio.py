@@ -168,9 +168,9 @@ class Terminal(LineReceiver, _Standard):
             self.transport.write(question.encode())
         asked = self._asked = Deferred()
         if self._unread:
-            self._leave()
+            self._answer(Failure(BrokenPipeError()))
         elif self._ended:
-            self._line(None)
+            self._answer(None)
         else:
             self.resumeProducing()
         return asked
@@ -181,23 +181,18 @@ class Terminal(LineReceiver, _Standard):
 
     def lineReceived(self, line: bytes) -> None:
         self.pauseProducing()
-        self._line(line)
+        self._answer(line)
 
     def readConnectionLost(self) -> None:
         self._ended = True
         # The last line may have no ending.
-        self._line(self.clearLineBuffer() or None)
+        self._answer(self.clearLineBuffer() or None)
 
     def writeConnectionLost(self) -> None:
         super().writeConnectionLost()
-        self._leave()
+        self._answer(Failure(BrokenPipeError()))
 
-    def _leave(self) -> None:
-        asked, self._asked = self._asked, None
-        if asked is not None:
-            asked.errback(BrokenPipeError())
-
-    def _line(self, line: bytes | None) -> None:
+    def _answer(self, line: bytes | Failure | None) -> None:
         asked, self._asked = self._asked, None
         if asked is not None:
             asked.callback(line)
