@@ -61,7 +61,8 @@ def can_half_close(transport: ITCPTransport) -> bool:
 
 def set_no_delay(transport: ITCPTransport) -> None:
     """Set TCP_NODELAY where the connection is a TCP one (on a Unix socket the option is an error)."""
-    if isinstance(transport.getHost(), IPv4Address | IPv6Address):
+    # Both ends are of one kind; the peer's address is known, and the host's would have to be asked of the system.
+    if isinstance(transport.getPeer(), IPv4Address | IPv6Address):
         transport.setTcpNoDelay(True)
 
 

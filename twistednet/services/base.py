@@ -21,6 +21,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twistednet.protocols.printable import describe
+from twistednet.reactor import install as install_reactor
 from twistednet.services.datagram_endpoints import (
     datagram_endpoint_from_string,
     is_datagram_string,
@@ -97,6 +98,9 @@ class ServiceOptions(usage.Options):
                 raise
             # Under twistd, which would print its whole help before the one line that matters.
             raise StartError(f"twistd {self.command}: {error} (see twistd {self.command} --help)") from error
+        if self.parent is not None and "twisted.internet.reactor" not in sys.modules:
+            # Under twistd, and nobody has named a reactor: twistd imports one right after this.
+            install_reactor()
 
     def getSynopsis(self) -> str:
         return f"Usage: twistd [twistd's options] {self.command} [options]"

@@ -1,0 +1,74 @@
+"""Twisted's own tests of reactors, on one reactor: ``python -m tests.reactor.gate NAME`` writes as JSON what came out.
+
+``NAME`` is uvloop, asyncio, or epoll (Twisted's default on Linux, which the others are held against).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import Any
+
+from twisted.internet.test import reactormixins
+from twisted.trial import reporter, runner
+
+from twistednet.reactor import AsyncioReactor, LoopReactor, UvloopReactor
+
+PATIENCE = 15.0
+"""Seconds after which a test gives up; two minutes in Twisted."""
+
+REACTORS = {
+    "uvloop": "tests.reactor.gate.on_uvloop",
+    "asyncio": "tests.reactor.gate.on_asyncio",
+    "epoll": "twisted.internet.epollreactor.EPollReactor",
+}
+
+
+def on_uvloop(test: Any) -> LoopReactor:
+    """A reactor for one test."""
+    return for_one_test(test, UvloopReactor())
+
+
+def on_asyncio(test: Any) -> LoopReactor:
+    """A reactor for one test."""
+    return for_one_test(test, AsyncioReactor())
+
+
+def for_one_test(test: Any, reactor: LoopReactor) -> LoopReactor:
+    """`reactor`, whose loop is closed when `test` has ended."""
+
+    def close() -> None:
+        # What has been closed last takes the loop one more turn.
+        reactor.loop.call_soon(reactor.loop.stop)
+        reactor.loop.run_forever()
+        reactor.loop.close()
+
+    test.addCleanup(close)
+    return reactor
+
+
+def run(name: str) -> dict[str, Any]:
+    """Run them all; which have succeeded, which were skipped, and how each of the others has failed."""
+    reactormixins.ReactorBuilder._reactors = [REACTORS[name]]
+    setattr(reactormixins, "DEFAULT_TIMEOUT_DURATION", PATIENCE)  # noqa: B010 (mypy holds it for private)
+    suite = runner.TestLoader().loadByName("twisted.internet.test", recurse=True)
+    trial = runner.TrialRunner(reporter.Reporter, stream=io.StringIO(), workingDirectory="trial")
+    result: Any = trial.run(suite)
+    suffix = f"_{REACTORS[name].rpartition('.')[2]}Tests."
+
+    def names(outcomes: Any) -> dict[str, str]:
+        return {test.id().replace(suffix, "."): getattr(why, "getTraceback", why.__str__)() for test, why in outcomes}
+
+    return {
+        "successes": result.successes,
+        "skipped": names(result.skips),
+        "failed": names(result.failures) | names(result.errors),
+    }
+
+
+if __name__ == "__main__":
+    # By the name under which Twisted's tests import it.
+    from tests.reactor import gate
+
+    json.dump(gate.run(sys.argv[1]), sys.stdout)

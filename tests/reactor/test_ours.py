@@ -1,0 +1,72 @@
+"""The tests of `test_streams`, run on our reactors; and how those are chosen."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from twisted.application.reactors import getReactorTypes
+
+from tests.services.running import PATIENCE, Twistd, ask_for_all, connect
+from twistednet.reactor.stream import raised_by_loop
+
+RUN = """
+import sys
+from twistednet.reactor import install
+install(sys.argv[1])
+import pytest
+sys.exit(pytest.main(["-p", "no:cacheprovider", "--reactor", "asyncio", *sys.argv[2:]]))
+"""
+"""pytest-twisted takes a reactor that is there, if it is of the kind that it was told."""
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_streams(loop: str) -> None:
+    """Streams keep their contract when the loop carries them."""
+    streams = Path(__file__).with_name("test_streams.py")
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, loop, str(streams)],
+        capture_output=True,
+        cwd=streams.parents[2],
+        timeout=4 * PATIENCE,
+    )
+    assert done.returncode == 0, done.stdout.decode()
+    assert b" passed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "reactor"),
+    [
+        ((), "twistednet.reactor.UvloopReactor"),
+        (("--reactor=epoll",), "twisted.internet.epollreactor.EPollReactor"),
+        (("--reactor=twistednet",), "twistednet.reactor.UvloopReactor"),
+        (("--reactor=twistednet-asyncio",), "twistednet.reactor.AsyncioReactor"),
+    ],
+)
+def test_choice(tmp_path: Path, options: tuple[str, ...], reactor: str) -> None:
+    """Our commands run on our reactor unless another is named; the log begins with which."""
+    with Twistd(tmp_path, *options, "echo", "--port", "0", endpoints=1) as twistd:
+        assert f"reactor class: {reactor}.\n" in "".join(twistd.log.splitlines(True)[:2])
+        with connect(twistd.port()) as client:
+            assert ask_for_all(client, b"hello") == b"hello"
+        twistd.assert_stops_cleanly()
+
+
+def test_plugins() -> None:
+    """Both are among the reactors that Twisted knows."""
+    assert {"twistednet", "twistednet-asyncio"} <= {reactor.shortName for reactor in getReactorTypes()}
+
+
+def test_whose_error() -> None:
+    """An OSError of the network is told from one that a protocol raises."""
+
+    def data_received() -> None:
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError) as caught:
+        data_received()
+    assert not raised_by_loop(caught.value)
+    assert raised_by_loop(ConnectionResetError())  # as uvloop makes them
+    assert not raised_by_loop(ZeroDivisionError())

@@ -1,0 +1,355 @@
+"""What every stream transport owes its protocol, on whatever reactor the tests run; see `test_ours` for ours."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import clientFromString, connectProtocol, serverFromString
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IFileDescriptorReceiver, IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+PATIENCE = 10.0
+
+
+@implementer(IHalfCloseableProtocol)
+class Peer(Protocol):
+    """One end of a connection, that notes what happens.
+
+    :param made: what to do in ``connectionMade``.
+    """
+
+    transport: Any
+
+    def __init__(self, made: Callable[[Peer], None] = lambda _peer: None) -> None:
+        self.made = made
+        self.opened: Deferred[Peer] = Deferred()
+        self.lost: Deferred[type[BaseException]] = Deferred()
+        self.received = b""
+        self.events: list[str] = []
+        self._waiting: tuple[int, Deferred[bytes]] | None = None
+
+    def connectionMade(self) -> None:
+        self.made(self)
+        self.opened.callback(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        self._settle()
+
+    def receive(self, size: int) -> Deferred[bytes]:
+        """Wait until `size` bytes have come in all."""
+        waiting: Deferred[bytes] = Deferred()
+        self._waiting = size, waiting
+        self._settle()
+        return waiting
+
+    def _settle(self) -> None:
+        if self._waiting is not None and len(self.received) >= self._waiting[0]:
+            (_, waiting), self._waiting = self._waiting, None
+            waiting.callback(self.received)
+
+    def readConnectionLost(self) -> None:
+        self.events.append("read lost")
+
+    def writeConnectionLost(self) -> None:
+        self.events.append("write lost")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.callback(reason.type or ConnectionDone)
+
+
+@implementer(IFileDescriptorReceiver)
+class DescriptorPeer(Peer):
+    """One end of a connection over which descriptors come."""
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        self.events.append(os.read(descriptor, 100).decode())
+        os.close(descriptor)
+
+
+Connect = Callable[..., Any]
+
+
+@pytest_twisted.async_yield_fixture(params=["tcp", "unix"])
+async def connect(request: pytest.FixtureRequest, live_reactor: Any, tmp_path: Path) -> Any:
+    """A function that connects a server and a client, and gives both."""
+    pairs: list[tuple[Peer, Peer]] = []
+    listen = "tcp:0:interface=127.0.0.1" if request.param == "tcp" else f"unix:{tmp_path / 's'}"
+
+    async def pair(server: Peer | None = None, client: Peer | None = None) -> tuple[Peer, Peer]:
+        server, client = server or Peer(), client or Peer()
+        factory = Factory.forProtocol(lambda: server)
+        factory.noisy = False
+        port = await serverFromString(live_reactor, listen).listen(factory)
+        where = port.getHost()
+        there = f"tcp:127.0.0.1:{where.port}" if request.param == "tcp" else f"unix:{os.fsdecode(where.name)}"
+        await connectProtocol(clientFromString(live_reactor, there), client)
+        await server.opened.addTimeout(PATIENCE, live_reactor)
+        await port.stopListening()
+        pairs.append((server, client))
+        return server, client
+
+    yield pair
+    for peers in pairs:
+        for peer in peers:
+            if not peer.lost.called:
+                peer.transport.abortConnection()
+                await peer.lost.addTimeout(PATIENCE, live_reactor)
+
+
+@pytest_twisted.async_fixture()
+async def turn(live_reactor: Any) -> Any:
+    """A function that lets the reactor turn for a while."""
+
+    def wait(seconds: float) -> Deferred[None]:
+        return deferLater(live_reactor, seconds, lambda: None)
+
+    return wait
+
+
+@pytest_twisted.ensureDeferred
+async def test_written_in_connection_made(connect: Connect) -> None:
+    """What is written in connectionMade arrives, before what is written after."""
+    server, client = await connect(Peer(lambda peer: peer.transport.writeSequence([b"hel", b"lo"])))
+    server.transport.write(b", world")
+    assert await client.receive(12) == b"hello, world"
+    client.transport.write(b"x")
+    assert await server.receive(1) == b"x"
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_inside_write(connect: Connect) -> None:
+    """Neither an answer nor the end comes while write or loseConnection runs."""
+    server, client = await connect()
+    server.dataReceived = lambda data: (server.transport.write(data), server.transport.loseConnection())
+    client.transport.write(b"x")
+    assert client.received == b""
+    client.transport.loseConnection()
+    assert not client.lost.called
+    client.transport.write(b"after that")
+    await gatherResults([server.lost, client.lost])
+
+
+@pytest_twisted.ensureDeferred
+async def test_lose_connection_delivers(connect: Connect) -> None:
+    """What waits when loseConnection is called is delivered to a peer that reads late."""
+    server, client = await connect()
+    client.transport.pauseProducing()
+    sent = os.urandom(1 << 22)
+    server.transport.write(sent)
+    server.transport.loseConnection()
+    client.transport.resumeProducing()
+    assert await client.receive(len(sent)) == sent
+    assert await server.lost is ConnectionDone
+    server.transport.write(b"nobody")
+
+
+@pytest_twisted.ensureDeferred
+async def test_paused_at_first(connect: Connect, turn: Any) -> None:
+    """A protocol that pauses its transport in connectionMade gets nothing before it resumes, and then everything."""
+    server, client = await connect(Peer(lambda peer: peer.transport.pauseProducing()))
+    client.transport.write(b"abc")
+    client.transport.loseWriteConnection()
+    await turn(0.05)
+    assert (server.received, server.events) == (b"", [])
+    server.transport.resumeProducing()
+    assert await server.receive(3) == b"abc"
+    await turn(0.05)
+    assert server.events == ["read lost"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_resumed_before_anything_came(connect: Connect, turn: Any) -> None:
+    """A protocol that pauses its transport in connectionMade and resumes at once gets what comes later."""
+    server, client = await connect(Peer(lambda peer: peer.transport.pauseProducing()))
+    await turn(0.02)
+    server.transport.resumeProducing()
+    client.transport.write(b"abc")
+    assert await server.receive(3) == b"abc"
+    client.transport.write(b"def")
+    assert await server.receive(6) == b"abcdef"
+
+
+class Chunks:
+    """A pull producer: a number of chunks, then the end."""
+
+    def __init__(self, transport: Any, chunks: int) -> None:
+        self.transport = transport
+        self.left = chunks
+
+    def resumeProducing(self) -> None:
+        self.left -= 1
+        self.transport.write(b"x" * 100_000)
+        if not self.left:
+            self.transport.unregisterProducer()
+
+    def stopProducing(self) -> None:
+        raise AssertionError("stopped early")
+
+
+@pytest_twisted.ensureDeferred
+async def test_pull_producer(connect: Connect) -> None:
+    """A pull producer is asked again and again, also after loseConnection, until it has no more."""
+    server, client = await connect()
+    server.transport.registerProducer(Chunks(server.transport, 30), False)
+    server.transport.loseConnection()
+    assert len(await client.receive(3_000_000)) == 3_000_000
+    await server.lost
+
+
+class Tap:
+    """A push producer that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        return lambda: self.told.append(name)
+
+
+@pytest_twisted.ensureDeferred
+async def test_push_producer(connect: Connect, turn: Any) -> None:
+    """A push producer is paused while a reader does not read, resumed when it does, and stopped at the end."""
+    server, client = await connect()
+    client.transport.pauseProducing()
+    tap = Tap()
+    server.transport.registerProducer(tap, True)
+    with pytest.raises(RuntimeError):
+        server.transport.registerProducer(tap, True)
+    size = 1 << 24
+    server.transport.write(bytes(size))
+    assert tap.told == ["pauseProducing"]
+    client.transport.resumeProducing()
+    await client.receive(size)
+    await turn(0.02)
+    assert tap.told == ["pauseProducing", "resumeProducing"]
+    client.transport.loseConnection()
+    await client.lost
+    await turn(0.02)
+    server.transport.abortConnection()
+    await server.lost
+    assert tap.told == ["pauseProducing", "resumeProducing", "stopProducing"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_half_close(connect: Connect, turn: Any) -> None:
+    """Either direction can be ended by itself, after everything has been delivered."""
+    server, client = await connect()
+    sent = os.urandom(1 << 22)
+    client.transport.write(sent)
+    client.transport.loseWriteConnection()
+    assert await server.receive(len(sent)) == sent
+    await turn(0.02)
+    assert (server.events, client.events) == (["read lost"], ["write lost"])
+    client.transport.write(b"nothing")
+    server.transport.write(b"answer")
+    assert await client.receive(6) == b"answer"
+    server.transport.loseConnection()
+    await server.lost
+    await turn(0.02)
+    client.transport.loseConnection()
+    assert await client.lost is ConnectionDone
+
+
+@pytest_twisted.ensureDeferred
+async def test_methods_that_change(connect: Connect) -> None:
+    """A protocol may give itself another dataReceived, and its transport another protocol, at any time."""
+    server, client = await connect()
+    client.transport.write(b"a")
+    await server.receive(1)
+    elsewhere = Peer()
+    server.dataReceived = elsewhere.dataReceived
+    client.transport.write(b"b")
+    assert await elsewhere.receive(1) == b"b"
+    other = Peer()
+    server.transport.protocol = other
+    other.makeConnection(server.transport)
+    client.transport.write(b"c")
+    assert await other.receive(1) == b"c"
+    assert server.received == b"a"
+    other.transport.loseConnection()
+    await other.lost
+    server.lost.callback(ConnectionDone)
+
+
+@pytest_twisted.ensureDeferred
+async def test_abort(connect: Connect) -> None:
+    """abortConnection drops what waits; each end gets its reason, and nothing more."""
+    server, client = await connect()
+    client.transport.pauseProducing()
+    server.transport.write(bytes(1 << 24))
+    server.transport.abortConnection()
+    server.transport.write(b"nothing")
+    assert not server.lost.called
+    assert await server.lost is ConnectionAborted
+    client.transport.resumeProducing()
+    if client.transport.getHost().__class__.__name__ != "UNIXAddress":  # where there is no RST
+        assert await client.lost is ConnectionLost
+
+
+@pytest_twisted.ensureDeferred
+async def test_aborted_at_once(connect: Connect) -> None:
+    """A connection can be aborted in connectionMade."""
+    server, _ = await connect(Peer(lambda peer: peer.transport.abortConnection()))
+    assert await server.lost is ConnectionAborted
+
+
+@pytest_twisted.ensureDeferred
+async def test_bytes_only(connect: Connect) -> None:
+    """A string is refused."""
+    server, _ = await connect()
+    with pytest.raises(TypeError):
+        server.transport.write("text")
+    with pytest.raises(TypeError):
+        server.transport.writeSequence(["text"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_reading_is_known(connect: Connect, live_reactor: Any) -> None:
+    """The reactor's lists have a connection in them as long as it reads; its handle is a socket."""
+    server, _ = await connect()
+    assert server.transport in live_reactor.getReaders()
+    server.transport.pauseProducing()
+    assert server.transport not in live_reactor.getReaders()
+    assert isinstance(server.transport.getHandle(), socket.socket)
+
+
+@pytest_twisted.ensureDeferred
+async def test_descriptors(live_reactor: Any, tmp_path: Path) -> None:
+    """A descriptor is sent in its place between bytes, over a connection that has been in use."""
+    receiver, sender = DescriptorPeer(), Peer()
+    factory = Factory.forProtocol(lambda: receiver)
+    factory.noisy = False
+    port = live_reactor.listenUNIX(str(tmp_path / "s"), factory)
+    await connectProtocol(clientFromString(live_reactor, f"unix:{tmp_path / 's'}"), sender)
+    await receiver.opened
+    await port.stopListening()
+    for n in range(3):
+        sender.transport.write(b"before")
+        await receiver.receive(n * 11 + 6)
+        there, here = os.pipe()
+        os.write(here, f"through {n}".encode())
+        sender.transport.sendFileDescriptor(there)
+        sender.transport.write(b"after")
+        await receiver.receive(n * 11 + 11)
+        os.close(there)
+        os.close(here)
+    assert receiver.received == b"beforeafter" * 3
+    assert receiver.events == ["through 0", "through 1", "through 2"]
+    receiver.transport.write(b"answer")
+    assert await sender.receive(6) == b"answer"
+    sender.transport.loseConnection()
+    await sender.lost
+    receiver.transport.loseConnection()
+    await receiver.lost

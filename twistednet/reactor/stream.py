@@ -1,0 +1,454 @@
+"""Stream connections that the loop carries: Twisted's own transports, with the loop in place of the descriptor.
+
+See the package's docstring for the life of a connection. Here is only what differs from Twisted's classes: how data
+is read and written, and how the loop's news become the readiness events that Twisted's classes understand.
+"""
+
+from __future__ import annotations
+
+import _socket
+import socket
+import struct
+from asyncio import Future, Transport
+from collections.abc import Iterable
+from typing import Any, cast
+
+from twisted.internet import tcp, unix
+from twisted.internet._newtls import startTLS
+from twisted.internet.abstract import FileDescriptor, _dataMustBeBytes
+from twisted.internet.interfaces import IFileDescriptorReceiver
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python import log
+from twisted.python.failure import Failure
+
+DONE = Failure(CONNECTION_DONE)
+
+TLS_METHODS = ("write", "writeSequence", "loseConnection", "registerProducer", "unregisterProducer")
+"""What goes through TLS once it has been started."""
+
+
+class LoopStream(tcp.Connection):
+    """Mixed in before one of Twisted's stream transports: lets the loop carry the connection.
+
+    One object is the transport of the Twisted protocol, and the asyncio protocol of the loop's transport.
+    """
+
+    reactor: Any
+    socket: socket.socket
+    _writeDisconnected: bool
+    _tempDataBuffer: list[bytes]
+    _carried = False
+    """It is the loop that watches the descriptor and closes it."""
+    _carrier: Transport | None = None
+    """The loop's transport, from the loop's first word to its last."""
+    reading = False
+    writing = False
+    """Somebody waits until the loop's buffer is empty (Twisted says: waits until it may write)."""
+    _leaving = False
+    """To be taken back from the loop, as soon as the loop's buffer is empty."""
+    _early: bytes | None = None
+    """What the loop has read, and nobody has taken; empty for the end of the stream."""
+    _delays = False
+    """TCP_NODELAY, which the loops set, has been taken away."""
+    _ended = False
+    """The end of the stream has been read."""
+
+    # From Twisted to the loop, and back
+
+    def _hand_over(self) -> None:
+        """Give the socket to the loop, which calls `connection_made` on its next turn."""
+        self._carried = True
+        self.reactor.streams.add(self)
+        # This coroutine makes the transport before it first waits, and has nothing left to do afterwards. A task
+        # for it would cost every connection two more turns of the loop.
+        starting = self.reactor.loop.connect_accepted_socket(lambda: self, self.socket).__await__()
+        waiter: Future[None] = next(starting)
+        waiter.add_done_callback(lambda _waiter: next(starting, None))
+
+    def connection_made(self, carrier: Transport) -> None:
+        """From the loop: it has the connection, and is about to read."""
+        if not self.connected:
+            carrier.abort()
+            return
+        self._carrier = carrier
+        carrier.set_write_buffer_limits(high=self.bufferSize, low=0)
+        if self._tempDataLen and not self._leaving:
+            # What was written in connectionMade.
+            early, self._tempDataBuffer, self._tempDataLen = self._tempDataBuffer, [], 0
+            carrier.write(b"".join(early))
+        if not self.reading:
+            # Every loop starts to read after this, whatever it is told.
+            self.data_received = self._keep
+        carrier.set_protocol(cast(Any, self))
+        if self.writing:
+            self._wait_until_empty()
+        self._bind_write()
+
+    def _take_back(self) -> None:
+        """Go on without the loop, on a duplicate of the socket."""
+        carrier, self._carrier = self._carrier, None
+        assert carrier is not None
+        self.socket = self.socket.dup()
+        self.fileno = self.socket.fileno
+        self._leaving = self._carried = False
+        self.reactor.streams.discard(self)
+        carrier.abort()
+        if self.reading:
+            self.startReading()
+        self.startWriting()
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        """From the loop: it has closed the connection; by itself, unless it was told to."""
+        if self._carrier is None:
+            return
+        if error is None or raised_by_loop(error):
+            error = CONNECTION_LOST
+        elif isinstance(error, OSError):
+            # The loop says nothing of an exception that could be the network's.
+            self.failed(error)
+        if self._aborting:
+            return  # That is the reason, and on its way.
+        self.reactor._disconnectSelectable(self, error, False)
+
+    def failed(self, error: BaseException) -> None:
+        """From the loop: the Twisted protocol has raised `error`."""
+        log.callWithLogger(self, log.err, Failure(error))
+
+    def connectionLost(self, reason: Failure) -> None:
+        for name in TLS_METHODS if self.TLS else ("write",):
+            self.__dict__.pop(name, None)
+        super().connectionLost(reason)
+
+    def _closeSocket(self, orderly: bool) -> None:
+        if not self._carried:
+            super()._closeSocket(orderly)
+            return
+        self.reactor.streams.discard(self)
+        if not orderly:
+            try:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            except OSError:
+                pass  # The loop has closed it already.
+        carrier, self._carrier = self._carrier, None
+        if carrier is not None:
+            carrier.abort()
+            self.socket.close()
+        # Else the loop has still to come with it, and must find an open descriptor.
+
+    # What the Twisted protocol reads
+
+    @property
+    def protocol(self) -> Any:
+        """The Twisted protocol. Another may take its place at any time, and a method of it another's place."""
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self._bind_read()
+        if self._carrier is not None:
+            self._bind_write()
+
+    @protocol.deleter
+    def protocol(self) -> None:
+        del self._protocol, self.data_received
+
+    def _bind_read(self) -> None:
+        """Let the loop call the Twisted protocol."""
+        protocol = self._protocol
+        self.data_received = lambda data: protocol.dataReceived(data)
+        if self._carrier is not None:
+            self._carrier.set_protocol(cast(Any, self))
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what the loop has read, the only piece until it has been taken."""
+        self._early = data
+        cast(Transport, self._carrier).pause_reading()
+        self._deliver()
+
+    def eof_received(self) -> bool:
+        """From the loop: the peer has ended its stream. The connection stays; Twisted decides what becomes of it."""
+        self._ended = True
+        if self.reading:
+            self.readConnectionLost(DONE)
+        else:
+            self._early = b""
+        return True
+
+    def _deliver(self) -> None:
+        if self.reading and self._early is not None:
+            log.callWithLogger(self, self.reactor._readOrWrite, self, True)
+
+    def doRead(self) -> Any:
+        if self._early is None:
+            return super().doRead()
+        early, self._early = self._early, None
+        self._bind_read()
+        self.startReading()
+        return self._dataReceived(early)
+
+    def startReading(self) -> None:
+        self.reading = True
+        if self._early is not None:
+            self.reactor.loop.call_soon(self._deliver)
+        elif not self._carried:
+            super().startReading()
+        elif self._carrier is not None and not self._ended:
+            self._carrier.resume_reading()
+
+    def stopReading(self) -> None:
+        self.reading = False
+        if not self._carried:
+            super().stopReading()
+        elif self._carrier is not None:
+            self._carrier.pause_reading()
+
+    # What the Twisted protocol writes
+
+    def _bind_write(self) -> None:
+        """Let the Twisted protocol call the loop, where nothing has to be seen to at every write."""
+        if self.TLS:
+            return
+        carrier = self._carrier if self.connected else None
+        special = self.writing or self._leaving or self._aborting or self._writeDisconnected
+        pulls = self.producer is not None and not self.streamingProducer
+        if carrier is None or special or pulls or isinstance(self.protocol, TLSMemoryBIOProtocol):
+            self.__dict__.pop("write", None)
+        else:
+            self.write = carrier.write  # type: ignore[method-assign]
+
+    def write(self, data: bytes) -> None:
+        if self._carrier is None or self._leaving:
+            FileDescriptor.write(self, data)
+            return
+        _dataMustBeBytes(data)
+        # What TLS has to say while it aborts would wait in Twisted's buffer, and be dropped with it.
+        aborting = self._aborting or getattr(self._protocol, "_aborted", False)
+        if self.connected and not self._writeDisconnected and not aborting:
+            self._carrier.write(data)
+            self._maybePauseProducer()
+            if self.producer is not None and not self.streamingProducer:
+                # It is asked for more when this has left.
+                self.startWriting()
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        pieces = list(iovec)
+        for piece in pieces:
+            _dataMustBeBytes(piece)
+        self.write(b"".join(pieces))
+
+    def writeSomeData(self, data: bytes) -> Any:
+        # What the loop carries waits in the loop's buffer, and not in Twisted's.
+        return 0 if self._carried else super().writeSomeData(data)
+
+    def _isSendBufferFull(self) -> bool:
+        if self._carrier is None or self._leaving:
+            return bool(super()._isSendBufferFull())
+        return self._carrier.get_write_buffer_size() > self.bufferSize
+
+    def pause_writing(self) -> None:
+        """From the loop: its buffer is full; or not empty, if that is waited for."""
+        self._maybePauseProducer()
+
+    def resume_writing(self) -> None:
+        """From the loop: its buffer is empty."""
+        # Not at once: asyncio's transport doesn't expect to be closed from here.
+        self.reactor.loop.call_soon(self._emptied)
+
+    def _wait_until_empty(self) -> None:
+        carrier = cast(Transport, self._carrier)
+        if carrier.get_write_buffer_size():
+            carrier.set_write_buffer_limits(high=0)
+        else:
+            self.reactor.loop.call_soon(self._emptied)
+
+    def _emptied(self) -> None:
+        """The loop's buffer is empty: Twisted's chance to write, or to close."""
+        carrier = self._carrier
+        if carrier is None or self._aborting:
+            return
+        if carrier.get_write_buffer_size():
+            # Something has been written since.
+            self._wait_until_empty()
+        elif self._leaving:
+            self._take_back()
+        elif self.disconnecting and self.producer is None:
+            log.callWithLogger(self, self.connectionLost, DONE)
+        else:
+            carrier.set_write_buffer_limits(high=self.bufferSize, low=0)
+            if self.writing or self.producerPaused:
+                log.callWithLogger(self, self.reactor._readOrWrite, self, False)
+            self._bind_write()
+
+    def startWriting(self) -> None:
+        if not self._carried:
+            super().startWriting()
+        elif not self.writing:
+            self.writing = True
+            if not self.TLS:
+                self.__dict__.pop("write", None)
+            if self._carrier is not None:
+                self._wait_until_empty()
+
+    def stopWriting(self) -> None:
+        self.writing = False
+        if not self._carried:
+            super().stopWriting()
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        if self._delays or not enabled:
+            super().setTcpNoDelay(enabled)
+            self._delays = not enabled
+
+    # The rest of a transport. What Twisted's TLS mixin does in these it does by overriding: see startTLS.
+
+    def loseConnection(self) -> None:
+        if not self._carried:
+            FileDescriptor.loseConnection(self)
+        elif self.connected and not self.disconnecting:
+            self.stopReading()
+            self.startWriting()
+            self.disconnecting = True
+
+    def abortConnection(self) -> None:
+        super().abortConnection()
+        self._bind_write()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if not streaming:
+            # Before it writes, which it does at once.
+            self.__dict__.pop("write", None)
+        FileDescriptor.registerProducer(self, producer, streaming)
+        if not streaming:
+            self.startWriting()
+
+    def unregisterProducer(self) -> None:
+        FileDescriptor.unregisterProducer(self)
+        self._bind_write()
+
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        producer, streaming = self.producer, self.streamingProducer
+        if producer is not None:
+            self.unregisterProducer()
+        self.__dict__.pop("write", None)
+        startTLS(self, ctx, normal, LoopStream)
+        for name in TLS_METHODS:
+            setattr(self, name, getattr(self.protocol, name))
+        if producer is not None:
+            self.registerProducer(producer, streaming)
+
+
+def raised_by_loop(error: BaseException) -> bool:
+    """Whether `error`, for which the loop has closed a connection, is the network's, and not the protocol's."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    # uvloop makes its errors without raising them.
+    module = "asyncio" if traceback is None else traceback.tb_frame.f_globals.get("__name__", "")
+    return isinstance(error, OSError) and module.startswith("asyncio")
+
+
+class Server(LoopStream, tcp.Server):
+    """A TCP connection that was accepted."""
+
+    def __init__(self, *args: Any) -> None:
+        self._carried = True
+        super().__init__(*args)
+        self._hand_over()
+
+
+class Client(LoopStream, tcp.Client):
+    """A TCP connection that was made: Twisted connects, then the loop carries."""
+
+    def _connectDone(self) -> None:
+        self._hand_over()
+        super()._connectDone()
+
+
+class LoopUNIX(LoopStream):
+    """Mixed in before one of Twisted's Unix transports, which can pass descriptors, as the loop can't."""
+
+    def _hand_over(self) -> None:
+        if not IFileDescriptorReceiver.providedBy(self.protocol):
+            super()._hand_over()
+            return
+        self._carried = False
+        if self.reading:
+            self.startReading()
+        if self.writing:
+            self.startWriting()
+
+    def sendFileDescriptor(self, fileno: int) -> None:
+        if self._carried:
+            self._leaving = True
+            self._bind_write()
+        super().sendFileDescriptor(fileno)  # type: ignore[misc]
+
+
+class UNIXServer(LoopUNIX, unix.Server):
+    """A Unix connection that was accepted."""
+
+    def __init__(self, *args: Any) -> None:
+        self._carried = True
+        super().__init__(*args)
+        self._hand_over()
+
+
+class UNIXClient(LoopUNIX, unix.Client):
+    """A Unix connection that was made."""
+
+    def _connectDone(self) -> None:
+        self._carried = True
+        try:
+            super()._connectDone()
+        finally:
+            self._hand_over()
+
+
+class PlainSocket(socket.socket):
+    """A TCP socket that listens, or was accepted.
+
+    Its family and its type are numbers: Python's sockets make members of enumerations of them, anew each time that
+    somebody asks, and the way to the loop asks five times.
+    """
+
+    __slots__ = ()
+    family = cast(Any, _socket.socket.family)
+    type = cast(Any, _socket.socket.type)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        descriptor, address = self._accept()  # type: ignore[attr-defined]
+        return PlainSocket(self.family, self.type, self.proto, descriptor), address
+
+
+class Port(tcp.Port):
+    """A TCP port whose connections the loop carries."""
+
+    transport: Any = Server
+
+    def createInternetSocket(self) -> PlainSocket:
+        made = super().createInternetSocket()
+        plain = PlainSocket(made.family, made.type, made.proto, made.detach())
+        plain.setblocking(False)
+        return plain
+
+
+class Connector(tcp.Connector):
+    """Connects with TCP, and lets the loop carry the connection."""
+
+    def _makeTransport(self) -> Client:
+        return Client(self.host, self.port, self.bindAddress, self, self.reactor)
+
+
+class UNIXPort(unix.Port):
+    """A Unix port whose connections the loop carries."""
+
+    transport: Any = UNIXServer
+
+
+class UNIXConnector(unix.Connector):
+    """Connects to a Unix socket, and lets the loop carry the connection."""
+
+    def _makeTransport(self) -> Any:
+        return UNIXClient(self.address, self, self.reactor, self.checkPID)
