@@ -12,6 +12,33 @@ from twisted.internet import task
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import provider
 
+from tests.services import running
+from twistednet.reactor import install
+
+REACTORS = {"uvloop": "twistednet", "asyncio": "twistednet-asyncio", "epoll": "epoll"}
+"""What can be tested on, and the name it has for twistd."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--on",
+        choices=list(REACTORS),
+        help="the reactor for the tests and for each twistd they start (default: Twisted's for the tests, and for a "
+        "twistd whichever it chooses)",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    name = config.getoption("--on")
+    if name is None:
+        return
+    running.REACTOR.append(f"--reactor={REACTORS[name]}")
+    if name != "epoll":
+        install(name)
+        # pytest-twisted takes a reactor that is there, if it is of the kind that it was told.
+        config.option.reactor = "asyncio"
+
 
 @pytest.fixture(autouse=True)
 def no_logged_failures() -> Iterator[None]:

@@ -44,7 +44,7 @@ class StreamProtocolTests(SynchronousTestCase):
         protocol = self.factory.buildProtocol(None)
         assert protocol is not None
         wire = Wire(protocol)
-        wire.hostAddr = UNIXAddress(b"/run/goodbye")
+        wire.peerAddr = UNIXAddress(b"")
         protocol.makeConnection(wire)
         self.assertFalse(hasattr(wire, "no_delay"))
 

@@ -9,17 +9,9 @@ from pathlib import Path
 import pytest
 from twisted.application.reactors import getReactorTypes
 
+from tests.services import running
 from tests.services.running import PATIENCE, Twistd, ask_for_all, connect
 from twistednet.reactor.stream import raised_by_loop
-
-RUN = """
-import sys
-from twistednet.reactor import install
-install(sys.argv[1])
-import pytest
-sys.exit(pytest.main(["-p", "no:cacheprovider", "--reactor", "asyncio", *sys.argv[2:]]))
-"""
-"""pytest-twisted takes a reactor that is there, if it is of the kind that it was told."""
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
@@ -27,7 +19,7 @@ def test_streams(loop: str) -> None:
     """Streams keep their contract when the loop carries them."""
     streams = Path(__file__).with_name("test_streams.py")
     done = subprocess.run(
-        [sys.executable, "-c", RUN, loop, str(streams)],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--on", loop, str(streams)],
         capture_output=True,
         cwd=streams.parents[2],
         timeout=4 * PATIENCE,
@@ -45,8 +37,9 @@ def test_streams(loop: str) -> None:
         (("--reactor=twistednet-asyncio",), "twistednet.reactor.AsyncioReactor"),
     ],
 )
-def test_choice(tmp_path: Path, options: tuple[str, ...], reactor: str) -> None:
+def test_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], reactor: str) -> None:
     """Our commands run on our reactor unless another is named; the log begins with which."""
+    monkeypatch.setattr(running, "REACTOR", [])
     with Twistd(tmp_path, *options, "echo", "--port", "0", endpoints=1) as twistd:
         assert f"reactor class: {reactor}.\n" in "".join(twistd.log.splitlines(True)[:2])
         with connect(twistd.port()) as client:

@@ -353,3 +353,13 @@ async def test_descriptors(live_reactor: Any, tmp_path: Path) -> None:
     await sender.lost
     receiver.transport.loseConnection()
     await receiver.lost
+
+
+@pytest.mark.parametrize("connect", ["tcp"], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_no_delay(connect: Connect) -> None:
+    """TCP_NODELAY can be set, taken away and set again, whatever it was at first."""
+    for peer in await connect():
+        for enabled in (True, False, True):
+            peer.transport.setTcpNoDelay(enabled)
+            assert peer.transport.getTcpNoDelay() is enabled

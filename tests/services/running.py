@@ -17,6 +17,9 @@ PATIENCE = 30.0
 SCRIPTS = Path(sys.executable).parent
 """Where ``twistd`` and ``twistednet`` are."""
 
+REACTOR: list[str] = []
+"""The option that names the reactor for every twistd, where the tests are run on a particular one."""
+
 
 class Twistd:
     """A ``twistd`` in the foreground, from its start until the end of the ``with`` statement.
@@ -33,7 +36,7 @@ class Twistd:
         self._output = folder / "stdout"
         self._errors = folder / "stderr"
         self._endpoints = endpoints
-        command = [str(SCRIPTS / "twistd"), "--nodaemon", "--logfile", str(self.log_file), *arguments]
+        command = [str(SCRIPTS / "twistd"), "--nodaemon", "--logfile", str(self.log_file), *REACTOR, *arguments]
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self.process = subprocess.Popen(command, cwd=folder, stdin=stdin, stdout=output, stderr=errors)
 

@@ -349,6 +349,30 @@ def raised_by_loop(error: BaseException) -> bool:
     return isinstance(error, OSError) and module.startswith("asyncio")
 
 
+class TCPSocket(socket.socket):
+    """A TCP socket, as the loops like it.
+
+    It says of which protocol it is, or else asyncio would not set TCP_NODELAY. Its family and its type are numbers:
+    Python's sockets make members of enumerations of them, anew each time that somebody asks, and the way of a
+    connection to the loop asks five times.
+    """
+
+    __slots__ = ()
+    family = cast(Any, _socket.socket.family)
+    type = cast(Any, _socket.socket.type)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        descriptor, address = self._accept()  # type: ignore[attr-defined]
+        return TCPSocket(self.family, self.type, self.proto, descriptor), address
+
+    @classmethod
+    def out_of(cls, made: socket.socket) -> TCPSocket:
+        """One that takes the place of `made`, an unconnected socket of Twisted's."""
+        tcp_socket = cls(made.family, made.type, socket.IPPROTO_TCP, made.detach())
+        tcp_socket.setblocking(False)
+        return tcp_socket
+
+
 class Server(LoopStream, tcp.Server):
     """A TCP connection that was accepted."""
 
@@ -360,6 +384,9 @@ class Server(LoopStream, tcp.Server):
 
 class Client(LoopStream, tcp.Client):
     """A TCP connection that was made: Twisted connects, then the loop carries."""
+
+    def createInternetSocket(self) -> TCPSocket:
+        return TCPSocket.out_of(super().createInternetSocket())
 
     def _connectDone(self) -> None:
         self._hand_over()
@@ -406,32 +433,13 @@ class UNIXClient(LoopUNIX, unix.Client):
             self._hand_over()
 
 
-class PlainSocket(socket.socket):
-    """A TCP socket that listens, or was accepted.
-
-    Its family and its type are numbers: Python's sockets make members of enumerations of them, anew each time that
-    somebody asks, and the way to the loop asks five times.
-    """
-
-    __slots__ = ()
-    family = cast(Any, _socket.socket.family)
-    type = cast(Any, _socket.socket.type)
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        descriptor, address = self._accept()  # type: ignore[attr-defined]
-        return PlainSocket(self.family, self.type, self.proto, descriptor), address
-
-
 class Port(tcp.Port):
     """A TCP port whose connections the loop carries."""
 
     transport: Any = Server
 
-    def createInternetSocket(self) -> PlainSocket:
-        made = super().createInternetSocket()
-        plain = PlainSocket(made.family, made.type, made.proto, made.detach())
-        plain.setblocking(False)
-        return plain
+    def createInternetSocket(self) -> TCPSocket:
+        return TCPSocket.out_of(super().createInternetSocket())
 
 
 class Connector(tcp.Connector):
