@@ -20,6 +20,7 @@ REACTORS = {"uvloop": "twistednet", "asyncio": "twistednet-asyncio", "epoll": "e
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the reactor be named."""
     parser.addoption(
         "--on",
         choices=list(REACTORS),
@@ -30,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    """Install the reactor that was named, before pytest-twisted installs its own."""
     name = config.getoption("--on")
     if name is None:
         return

@@ -11,6 +11,7 @@ MODULES = {
     **{
         name: name
         for name in (
+            "bench",
             "echo",
             "fetch",
             "greeter",

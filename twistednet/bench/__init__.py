@@ -1,0 +1,27 @@
+"""How fast is a server that answers each message with one of its own: the load, the measure, the comparison.
+
+Theory of operation
+-------------------
+
+`twistednet.bench.generator` is the load: a process, or several, each with its share of the connections in one tight
+epoll loop. On every connection it writes a *burst* of messages in one go, waits until the whole answer is back, byte
+for byte what it should be, and starts again; so each connection has one burst under way at any time. Over UDP a burst
+is one datagram, sent again when 50 ms have passed without an answer.
+
+`twistednet.bench.measure` starts the generators, has them begin at the same moment, adds up what they report, and makes
+a `Result` of it. `twistednet.bench.compare` does so with one server after another, each from `twistednet.bench.models`
+or a ``twistd`` command; `twistednet.bench.chart` and `twistednet.bench.report` show what came of it.
+
+What the figures mean
+---------------------
+
+This is a *closed loop*: a connection asks its next question when it has the answer to the last. When the server stalls
+for a second, the questions that users would have asked in that second are not asked, and don't appear in the
+percentiles ("coordinated omission"). The latencies are therefore service times with so many connections at work, fit
+for comparing servers; a user who arrives at a moment of their own choosing sees longer ones.
+
+Latencies are taken to the microsecond, of whole bursts, and kept in an HDR histogram to three significant digits.
+
+A generator that is busy more than 90 % of the time (on a core, or waiting for one) is itself what limits the rate; the
+result says so, and its figures are then what the server can do at least.
+"""

@@ -1,0 +1,59 @@
+"""The servers that are compared: each a program that echoes on a port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+PYTHON = [sys.executable, "-P"]  # what is in the working directory is not imported
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server to compare.
+
+    :param title: what it is, in a table.
+    :param command: what starts it on a port.
+    :param missing: why it can't be started here, or nothing.
+    """
+
+    title: str
+    command: Callable[[int], Sequence[str]]
+    missing: Callable[[], str] = lambda: ""
+
+
+def twistd_echo(reactor: str) -> Callable[[int], Sequence[str]]:
+    """Our echo as a user starts it, on a reactor named as ``twistd --help-reactors`` has it."""
+    twistd = [*PYTHON, "-c", "from twisted.scripts.twistd import run; run()"]
+    options = ["--nodaemon", "--pidfile=", "--logfile=/dev/null", "--no_save", f"--reactor={reactor}"]
+    return lambda port: [*twistd, *options, "echo", "--port", str(port), "--interface", "127.0.0.1"]
+
+
+def model(name: str) -> Callable[[int], Sequence[str]]:
+    """One of `twistednet.bench.models`."""
+    return lambda port: [*PYTHON, "-m", "twistednet.bench.models", name, str(port)]
+
+
+def no_module(name: str) -> Callable[[], str]:
+    """Why there is no module of that name."""
+    return lambda: "" if find_spec(name) else f"{name} is not installed"
+
+
+SERVERS = {
+    "ours": Server("twistd echo, our reactor", twistd_echo("twistednet")),
+    "ours-asyncio": Server("twistd echo, our reactor on asyncio", twistd_echo("twistednet-asyncio")),
+    "ours-epoll": Server("twistd echo, epoll reactor", twistd_echo("epoll")),
+    "wire": Server("twisted.protocols.wire.Echo, epoll reactor", model("wire")),
+    "asyncio": Server("asyncio protocol", model("asyncio")),
+    "streams": Server("asyncio streams", model("streams")),
+    "uvloop": Server("uvloop, a bare protocol", model("uvloop"), no_module("uvloop")),
+    "threads": Server("a thread per client", model("threads")),
+    "forks": Server("a process per client", model("forks")),
+    "select": Server("a select loop", model("select")),
+}
+"""By the name on the command line, in the order of the table."""
+
+REFERENCE = "wire"
+"""What the others are compared with; the first, where it is not among them."""
