@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from twisted.application.reactors import getReactorTypes
+from twisted.internet.protocol import Factory
 
+from tests.reactor.test_streams import Peer
 from tests.services import running
 from tests.services.running import PATIENCE, Twistd, ask_for_all, connect
+from twistednet.reactor import AsyncioReactor, LoopReactor, UvloopReactor
 from twistednet.reactor.stream import raised_by_loop
 
 
@@ -50,6 +54,26 @@ def test_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[
 def test_plugins() -> None:
     """Both are among the reactors that Twisted knows."""
     assert {"twistednet", "twistednet-asyncio"} <= {reactor.shortName for reactor in getReactorTypes()}
+
+
+@pytest.mark.parametrize("kind", [UvloopReactor, AsyncioReactor])
+def test_paused(kind: Callable[[], LoopReactor]) -> None:
+    """A connection that neither reads nor writes is none of the reactor's descriptors, but closed when it stops."""
+    reactor = kind()
+    server = Peer(lambda peer: peer.transport.pauseProducing())
+    factory = Factory.forProtocol(lambda: server)
+    factory.noisy = False
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    with connect(port.getHost().port):
+        while not server.opened.called:
+            reactor.iterate(0)
+        port.stopListening()
+        reactor.iterate(0)
+        assert reactor.removeAll() == []
+        reactor.disconnectAll()
+        assert server.lost.called
+        reactor.iterate(0)
+    reactor.loop.close()
 
 
 def test_whose_error() -> None:

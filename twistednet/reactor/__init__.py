@@ -83,8 +83,10 @@ from typing import Any, Literal
 
 from twisted.internet._signals import _MultiSignalHandling
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
-from twisted.internet.main import installReactor
+from twisted.internet.main import CONNECTION_LOST, installReactor
 from twisted.internet.process import reapAllProcesses
+from twisted.python import log
+from twisted.python.failure import Failure
 
 from twistednet.reactor.datagram import MulticastPort
 from twistednet.reactor.datagram import Port as UDPPort
@@ -148,11 +150,16 @@ class LoopReactor(AsyncioSelectorReactor):
         return [*super().getWriters(), *(stream for stream in self.streams if stream.writing)]
 
     def removeAll(self) -> list[Any]:
-        streams = list(self.streams)
+        streams = [stream for stream in self.streams if stream.reading or stream.writing]
         for stream in streams:
             stream.stopReading()
             stream.stopWriting()
         return [*super().removeAll(), *streams]
+
+    def disconnectAll(self) -> None:
+        super().disconnectAll()
+        for stream in list(self.streams):
+            log.callWithLogger(stream, stream.connectionLost, Failure(CONNECTION_LOST))
 
     # What Twisted asks a reactor for
 

@@ -16,13 +16,14 @@ from typing import Any, cast
 from twisted.internet import tcp, unix
 from twisted.internet._newtls import startTLS
 from twisted.internet.abstract import FileDescriptor, _dataMustBeBytes
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IFileDescriptorReceiver
-from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.main import CONNECTION_LOST
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python import log
 from twisted.python.failure import Failure
 
-DONE = Failure(CONNECTION_DONE)
+DONE = Failure(ConnectionDone())
 
 TLS_METHODS = ("write", "writeSequence", "loseConnection", "registerProducer", "unregisterProducer")
 """What goes through TLS once it has been started."""
