@@ -14,7 +14,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 def test_embedding(tmp_path: Path) -> None:
     """The example of embedding serves what it says, and shares its string."""
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     server = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
     try:
         path = tmp_path / "letters.sock"
