@@ -1,72 +1,64 @@
-"""Processes that do what a test tells them to."""
+"""Children that do what a test tells them to."""
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
-from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
+
+from twistednet.protocols.commands import Child, CommandRunner, ICommandReactor
 
 
 class Process:
-    """A process that writes and ends when it is told to."""
+    """A child that writes and ends when it is told to."""
 
-    def __init__(self, protocol: Any, executable: str, args: list[str], env: dict[str, str], fds: dict[int, Any]):
-        self.protocol = protocol
-        self.executable = executable
-        self.args = args
-        self.env = env
-        self.fds = fds
-        self.state = "producing"
-        self.signals: list[str] = []
-        self.ended = False
+    def __init__(
+        self,
+        reactor: ProcessReactor,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        received: Callable[[bytes], object],
+        ended: Callable[[int], object],
+    ) -> None:
+        if reactor.error is not None:
+            raise reactor.error
+        self.argv = list(argv)
+        self.environment = environment
+        self.signals: list[int] = []
+        self.reading = True
+        self.end = ended
+        """Exit, with a status, or on a signal, negated."""
+        self._received = received
+        reactor.processes.append(self)
 
     def write(self, data: bytes) -> None:
         """Output."""
-        self.protocol.childDataReceived(1, data)
+        if self.reading:
+            self._received(data)
 
-    def end(self, status: int = 0, signal: int | None = None) -> None:
-        """Exit."""
-        self.ended = True
-        error = ProcessTerminated(status or None, signal) if status or signal else ProcessDone(0)
-        self.protocol.processEnded(Failure(error))
+    def stop_reading(self) -> None:
+        """As `Child` has it."""
+        self.reading = False
 
-    def signalProcess(self, signal: str) -> None:
-        if self.ended:
-            raise ProcessExitedAlready
-        self.signals.append(signal)
-
-    def pauseProducing(self) -> None:
-        self.state = "paused"
-
-    def resumeProducing(self) -> None:
-        self.state = "producing"
+    def signal(self, number: int) -> None:
+        """As `Child` has it."""
+        self.signals.append(number)
 
 
 class ProcessReactor(Clock):
-    """Starts `Process`, or fails to."""
+    """A clock for those who start a `Process`, or fail to."""
 
     def __init__(self) -> None:
         super().__init__()
         self.processes: list[Process] = []
         self.error: OSError | None = None
 
-    def spawnProcess(
-        self,
-        protocol: Any,
-        executable: str,
-        args: Sequence[str],
-        env: Mapping[str, str],
-        childFDs: Mapping[int, Any],  # noqa: N803  (as the reactor has it)
-    ) -> Process:
-        if self.error is not None:
-            raise self.error
-        assert stat.S_ISCHR(os.fstat(childFDs[0]).st_mode)
-        process = Process(protocol, executable, list(args), dict(env), dict(childFDs))
-        self.processes.append(process)
-        protocol.makeConnection(process)
-        return process
+
+class ProcessRunner(CommandRunner):
+    """Runs each command as a `Process`."""
+
+    child = cast("type[Child]", Process)
+
+    def __init__(self, reactor: ProcessReactor, **options: Any) -> None:
+        super().__init__(reactor=cast(ICommandReactor, reactor), **options)

@@ -9,11 +9,12 @@ from typing import Any, Self
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 BUFFER_SIZE = 65536
-"""What may wait in the transport before it pauses its producer: Twisted's own."""
+"""What may wait in the transport before it pauses its producer, and what it reads at a time: Twisted's own."""
 
 
 class OneWayWire(StringTransport):
@@ -56,8 +57,8 @@ class OneWayWire(StringTransport):
         return self
 
     def arrive(self, data: bytes) -> None:
-        """Data is there for the protocol, which gets it at once unless it has paused."""
-        self._arriving.append(data)
+        """Data is there for the protocol, which gets it at once unless it has paused; at most a buffer at a time."""
+        self._arriving.extend(data[i : i + BUFFER_SIZE] for i in range(0, len(data) or 1, BUFFER_SIZE))
         self._deliver()
 
     def end(self) -> Self:
@@ -76,10 +77,14 @@ class OneWayWire(StringTransport):
         return data
 
     def turn(self) -> None:
-        """Deliver and read until nothing happens any more."""
+        """Deliver and read, and let the loop turn, until nothing happens any more."""
+        # Only a clock that the factory was given: the global reactor has turns of its own.
+        clock = getattr(getattr(self.protocol, "factory", None), "__dict__", {}).get("reactor")
         while True:
             before = len(self.received), len(self._arriving), self.closed, self.ended
             self._deliver()
+            if isinstance(clock, Clock):
+                clock.advance(0)
             self.read()
             if before == (len(self.received), len(self._arriving), self.closed, self.ended):
                 return
@@ -105,7 +110,7 @@ class OneWayWire(StringTransport):
         if self.producer is not None and (self._producer_paused or not self.streaming):
             self._producer_paused = False
             self.producer.resumeProducing()
-        elif self.disconnecting and self.producer is None:
+        elif self.disconnecting:
             self._lose(ConnectionDone())
         elif self._ending and not self.ended:
             self.ended = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
                 (folder / f"letters{n}", twistd.port(accumulators_at + 2 * n + 1)) for n in range(ACCUMULATORS)
             ],
         )
-        twistd.assert_stops_cleanly()
+        twistd.assert_stops_cleanly(-signal.SIGTERM)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from twisted.internet.testing import FakeDatagramTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from twistednet.protocols import EchoDatagramProtocol
+from twistednet.protocols.counters import Counters
 from twistednet.protocols.datagram import MAX_DATAGRAM, AnsweringDatagramProtocol, DatagramClient
 
 PEER = ("192.0.2.1", 4000)
@@ -60,6 +61,16 @@ class AnsweringTests(SynchronousTestCase):
         self.protocol.answer = lambda _: b"short"  # type: ignore[method-assign,assignment]
         self.protocol.datagramReceived(b"x" * (MAX_DATAGRAM + 1), PEER)
         self.assertEqual((self.protocol.transport.written, self.protocol.dropped), ([], 1))
+
+    def test_reasons(self) -> None:
+        """Where there are counters for it, what is dropped is counted by its reason."""
+        self.protocol.counters = counters = Counters()
+        self.protocol.datagramReceived(b"x" * (MAX_DATAGRAM + 1), PEER)
+        self.protocol.datagramReceived(b"x" * MAX_DATAGRAM, PEER)
+        self.protocol.transport = Refusing(OSError(errno.EAGAIN, "busy"))
+        self.protocol.datagramReceived(b"x", PEER)
+        self.assertEqual(counters.dropped, {"too long": 1, "answer too long": 1, "not sent": 1})
+        self.assertEqual(self.protocol.dropped, 3)
 
     def test_errors_of_the_socket(self) -> None:
         """An answer that the socket does not take is counted; nothing is raised."""

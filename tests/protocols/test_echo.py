@@ -7,9 +7,11 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import FakeDatagramTransport
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
 
 from tests.wire import OneWayWire, Wire, every_cut, pieces
 from twistednet.protocols import EchoClient, EchoDatagramProtocol, EchoFactory
@@ -128,6 +130,16 @@ class EchoClientTests(SynchronousTestCase):
         self.assertFalse(wire.closed)
         wire.send(b"lo")
         self.assertTrue(wire.closed)
+
+    def test_stream_under_tls(self) -> None:
+        """Under TLS, a server may drop at the end what it owes: that is awaited, and then the end is said."""
+        directlyProvides(self.wire, ISSLTransport)
+        self.client.send(b"hello")
+        self.client.end()
+        self.wire.send(b"hel")
+        self.assertFalse(self.wire.ended)
+        self.wire.send(b"lo")
+        self.assertEqual((self.wire.ended, self.wire.closed), (True, False))
 
     def test_lost_while_idle(self) -> None:
         """The end of a connection of which nothing is asked is nobody's failure."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire import Wire, every_cut, pieces
-from twistednet.protocols.framing import MESSAGE_GAP, IdleTimer, LineClient, MessageFactory, MessageProtocol
+from twistednet.protocols.framing import MESSAGE_GAP, TURN, IdleTimer, LineClient, MessageFactory, MessageProtocol
 
 
 class Quote(MessageProtocol):
@@ -97,7 +98,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(wire.received, expected(stream, 19))
         self.assertTrue(wire.closed)
 
-    @settings(max_examples=20)
+    @settings(max_examples=20, deadline=None)
     @given(st.lists(st.integers(1, 3000), max_size=30), st.lists(st.integers(0, 40000), max_size=8))
     def test_slow_reader(self, reads: list[int], sizes: list[int]) -> None:
         """A peer that reads slowly loses nothing, and makes no more than the transport's buffer wait."""
@@ -185,6 +186,16 @@ class MessageTests(SynchronousTestCase):
                 self.assertTrue(wire.send(b"x" * 100000).end().closed)
                 self.assertEqual(wire.received, b"'a'\r\n" + error)
 
+    def test_too_long_by_a_cr(self) -> None:
+        """A CR that the end of the stream follows, or a pause, is an octet of its message, and may be one too many."""
+        question = b"x" * 16384 + b"\r"
+        error = b"error: a message is longer than 16384 bytes\n"
+        self.assertEqual(self.connect().send(question).end().received, error)
+        waiting = self.connect().send(question)
+        self.clock.advance(MESSAGE_GAP)
+        waiting.turn()
+        self.assertEqual(waiting.received, error)
+
     def test_too_long_at_once(self) -> None:
         """Where no message had an ending yet, the error line has one nevertheless."""
         wire = self.connect().send(b"x" * 20000)
@@ -198,7 +209,7 @@ class MessageTests(SynchronousTestCase):
     def test_too_long_and_gone(self) -> None:
         """A peer whose end is seen while the error line waits behind other answers still gets it."""
         wire = self.connect()
-        wire.arrive(b"x" * 10000 + b"\n" + b"y" * 10000 + b"\n" + b"z\n" * 30000 + b"x" * 20000)
+        wire.arrive(b"x" * 10000 + b"\n" + b"y" * 10000 + b"\n" + b"z\n" * 14000 + b"x" * 17000)
         cast(Quote, wire.protocol).readConnectionLost()
         self.assertFalse(wire.disconnecting)
         wire.turn()
@@ -338,3 +349,97 @@ class LineClientTests(SynchronousTestCase):
         """A connection may be lost while nothing is asked."""
         self.wire.reset()
         self.assertTrue(self.wire.closed)
+
+
+class TurnTests(SynchronousTestCase):
+    """How much of a connection's input is taken in one turn of the loop."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.factory = QuoteFactory(reactor=self.clock)
+        self.wire = Wire.to(self.factory)
+
+    def arrive(self, data: bytes) -> None:
+        """More arrives at once than Twisted reads."""
+        cast(Quote, self.wire.protocol).dataReceived(data)
+
+    def end(self) -> None:
+        """The end of input is seen."""
+        cast(Quote, self.wire.protocol).readConnectionLost()
+
+    def test_a_turn_at_a_time(self) -> None:
+        """A part of it is answered in each turn, in order, and nothing is read meanwhile."""
+        self.arrive(b"\n" * (3 * TURN + 1))
+        self.assertEqual(self.wire.producerState, "paused")
+        self.wire.read()
+        counts = [self.wire.received.count(b"\n")]
+        while self.wire.producerState == "paused":
+            self.clock.advance(0)
+            self.wire.read()
+            counts.append(self.wire.received.count(b"\n"))
+        self.assertLessEqual(max(later - earlier for earlier, later in pairwise([0, *counts])), TURN)
+        self.wire.turn()
+        self.assertEqual(self.wire.received, b"''\n" * (3 * TURN + 1))
+        self.assertEqual(self.wire.send(b"last\n").received[-7:], b"'last'\n")
+
+    def test_more_arrives(self) -> None:
+        """What comes before its turn waits for it, in order."""
+        self.arrive(b"a\n" * TURN)
+        self.arrive(b"b\n")
+        self.wire.turn()
+        self.assertEqual(self.wire.received, b"'a'\n" * TURN + b"'b'\n")
+
+    def test_end(self) -> None:
+        """The end of input comes after all of it, and the last message is answered without an ending."""
+        self.arrive(b"a\n" * TURN + b"last")
+        self.end()
+        self.wire.turn()
+        self.assertEqual(self.wire.received, b"'a'\n" * TURN + b"'last'")
+
+    def test_closes(self) -> None:
+        """After the message that closes nothing is answered, however much has arrived."""
+        self.arrive(b"close\n" + b"a\n" * TURN)
+        self.wire.turn()
+        self.assertNotIn(b"a", self.wire.received)
+
+    def test_too_long(self) -> None:
+        """A message that is too long ends it as ever."""
+        self.arrive(b"a\n" + b"x" * 3 * TURN)
+        self.wire.turn()
+        self.assertTrue(self.wire.received.startswith(b"'a'\nerror: a message is longer"))
+
+    def test_gone(self) -> None:
+        """With the peer the rest is gone, and no timer is left."""
+        self.arrive(b"a\n" * TURN)
+        self.wire.reset()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_slow_reader(self) -> None:
+        """A peer that doesn't read has what waits bounded, and loses nothing in the end."""
+        self.arrive(b"a\n" * TURN)
+        for _ in range(10):
+            self.clock.advance(0)
+            self.assertLess(len(self.wire.waiting), 4 * TURN)
+        for _ in range(20):
+            self.wire.read()
+            self.clock.advance(0)
+        self.wire.turn()
+        self.assertEqual(self.wire.received, b"'a'\n" * TURN)
+
+    def test_unfinished(self) -> None:
+        """Which message has begun is known, and how many have come."""
+        protocol = cast(Quote, self.wire.protocol)
+        seen = []
+        for data in (b"", b"ab", b"c", b"\nd\n", b"\r", b"\n"):
+            self.wire.send(data)
+            seen.append((protocol.messages, protocol.unfinished))
+        self.assertEqual(seen, [(0, None), (0, 0), (0, 0), (2, None), (2, 2), (3, None)])
+
+    def test_drain(self) -> None:
+        """Drained, it answers what it has, and closes; once."""
+        protocol = cast(Quote, self.wire.protocol)
+        self.wire.send(b"ab\n")
+        protocol.drain()
+        protocol.drain()
+        self.wire.turn()
+        self.assertEqual((self.wire.received, self.wire.ended), (b"'ab'\n", True))

@@ -6,12 +6,13 @@ from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, ISSLTransport
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
 
-from tests.wire import Wire, every_cut, pieces
+from tests.wire import OneWayWire, Wire, every_cut, pieces
 from twistednet.protocols import ReverseClient, ReverseFactory
 from twistednet.protocols.reverse import reverse_bytes, reverse_characters
 
@@ -117,3 +118,19 @@ class ReverseClientTests(SynchronousTestCase):
         asked = cast(ReverseClient, client.protocol).ask(b"stressed\n")
         client.send(server.send(client.read()).received)
         self.assertEqual(self.successResultOf(asked), b"desserts\n")
+
+    def test_last_line(self) -> None:
+        """Under TLS, the end is said when only a last line without an ending is still owed, which may need it."""
+        for kind, ended in ((Wire, True), (OneWayWire, False)):
+            wire = kind.to(Factory.forProtocol(ReverseClient))
+            directlyProvides(wire, ISSLTransport)
+            client = cast(ReverseClient, wire.protocol)
+            client.send(b"ab\nc")
+            client.send(b"d")
+            client.end()
+            wire.send(b"ba")
+            self.assertFalse(wire.ended)
+            wire.send(b"\n")
+            self.assertEqual((wire.ended, wire.closed), (ended, False))
+            wire.send(b"dc")
+            self.assertEqual(wire.closed, not ended)

@@ -11,14 +11,14 @@ from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.interfaces import IReactorProcess, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import FakeDatagramTransport
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.processes import ProcessReactor
+from tests.processes import ProcessReactor, ProcessRunner
 from tests.wire import OneWayWire, Wire
 from twistednet.protocols.datagram import AnsweringDatagramProtocol
 from twistednet.protocols.simple import (
@@ -198,6 +198,7 @@ class SystatTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = ProcessReactor()
+        self.runner = ProcessRunner(self.reactor, keep=0.0)
         self.events: list[LogEvent] = []
         observer = cast(ILogObserver, self.events.append)
         globalLogPublisher.addObserver(observer)
@@ -205,7 +206,7 @@ class SystatTests(SynchronousTestCase):
 
     def connect(self) -> Wire:
         """A new connection."""
-        return Wire.to(SystatFactory(reactor=cast(IReactorTime, self.reactor)))
+        return Wire.to(SystatFactory(runner=self.runner, reactor=cast(IReactorTime, self.reactor)))
 
     def test_stream(self) -> None:
         """The output of w is sent, whatever the client says and whether it ends its stream, and then the close."""
@@ -215,11 +216,11 @@ class SystatTests(SynchronousTestCase):
             if ends:
                 wire.end()
             (process,) = self.reactor.processes
-            self.assertEqual(process.args, ["/usr/bin/w"])
+            self.assertEqual(process.argv, ["/usr/bin/w"])
             process.write(b"one\n")
             process.write(b"two\n")
             self.assertFalse(wire.ended)
-            process.end()
+            process.end(0)
             wire.turn()
             self.assertEqual((wire.received, wire.ended, wire.closed), (b"one\ntwo\n", True, ends))
 
@@ -228,8 +229,8 @@ class SystatTests(SynchronousTestCase):
         wire = self.connect()
         (process,) = self.reactor.processes
         wire.reset()
-        self.assertEqual(process.signals, ["TERM"])
-        process.end(signal=15)
+        self.assertEqual(process.signals, [15])
+        process.end(-15)
 
     def test_fails(self) -> None:
         """Where the command fails, or can't be run, the log says so, and the connection is closed."""
@@ -241,25 +242,44 @@ class SystatTests(SynchronousTestCase):
         wire = self.connect()
         wire.turn()
         self.assertEqual((wire.received, wire.end().closed), (b"", True))
-        self.assertEqual(asked(SystatDatagramProtocol(cast(IReactorProcess, self.reactor))), [b""])
-        logged = [formatEvent(event) for event in self.events if event.get("reason")]
-        self.assertEqual(
-            logged,
-            ["no users to tell of: the command failed with status 1"]
-            + ["no users to tell of: /usr/bin/w: No such file or directory"] * 2,
-        )
+        self.assertEqual(asked(SystatDatagramProtocol(runner=self.runner)), [b""])
+        logged = [formatEvent(event) for event in self.events if event.get("problem")]
+        self.assertEqual(logged, ["/usr/bin/w: the command failed with status 1"])
 
     def test_datagram(self) -> None:
         """Datagrams that come while the command runs share its answer; a later one gets one of its own."""
-        protocol = SystatDatagramProtocol(cast(IReactorProcess, self.reactor))
+        protocol = SystatDatagramProtocol(runner=self.runner)
         protocol.transport = FakeDatagramTransport()
         protocol.datagramReceived(b"", PEER)
         protocol.datagramReceived(b"x", ("192.0.2.2", 4000))
         (process,) = self.reactor.processes
         process.write(b"one\n")
-        process.end()
+        process.end(0)
         self.assertEqual(protocol.transport.written, [(b"one\n", PEER), (b"one\n", ("192.0.2.2", 4000))])
         protocol.datagramReceived(b"", PEER)
         self.reactor.processes[1].write(b"two\n")
-        self.reactor.processes[1].end()
+        self.reactor.processes[1].end(0)
         self.assertEqual(protocol.transport.written[2:], [(b"two\n", PEER)])
+
+    def test_datagrams_and_streams(self) -> None:
+        """Whoever shares a runner shares its runs."""
+        protocol = SystatDatagramProtocol(runner=self.runner)
+        protocol.transport = FakeDatagramTransport()
+        wire = self.connect()
+        protocol.datagramReceived(b"", PEER)
+        (process,) = self.reactor.processes
+        process.write(b"one\n")
+        process.end(0)
+        wire.turn()
+        self.assertEqual((wire.received, protocol.transport.written), (b"one\n", [(b"one\n", PEER)]))
+
+    def test_port_is_closed(self) -> None:
+        """When the port is closed those who wait are not answered, and the command is ended."""
+        protocol = SystatDatagramProtocol(runner=self.runner)
+        transport = protocol.transport = FakeDatagramTransport()
+        protocol.datagramReceived(b"", PEER)
+        protocol.datagramReceived(b"", PEER)
+        protocol.stopProtocol()
+        (process,) = self.reactor.processes
+        self.assertEqual((process.signals, transport.written), ([15], []))
+        process.end(-15)

@@ -692,6 +692,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(self.wrong('2 = { say = "no"', '1 = { say = "no"'), "8: cannot overwrite a value")
         self.assertTrue(self.wrong_text(SMALL + 'x = """\n\n').startswith("28: "))
         self.assertTrue(self.wrong_text("x = " + "[" * 100_000).startswith("1: "))
+        self.assertIn("digits", self.wrong_text("x = " + "9" * 5000))
 
     def test_missing(self) -> None:
         """What has to be there, and is not."""

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import random
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -56,7 +57,7 @@ def web(tmp_path: Path, site: Path, loop: str) -> Iterator[Twistd]:
     listen = [f"--listen={endpoint}" for endpoint in endpoints]
     with Started(tmp_path, LOOPS[loop], "web", "--path", str(site), *listen, endpoints=2) as twistd:
         yield twistd
-        twistd.assert_stops_cleanly()
+        twistd.assert_stops_cleanly(-signal.SIGTERM)
 
 
 def test_web(web: Twistd) -> None:
@@ -170,7 +171,7 @@ def test_dns(tmp_path: Path, loop: str) -> None:
             for _ in range(50):
                 (size,) = struct.unpack("!H", receive(stream, 2))
                 assert is_answer(receive(stream, size))
-        twistd.assert_stops_cleanly()
+        twistd.assert_stops_cleanly(-signal.SIGTERM)
 
 
 def is_answer(message: bytes) -> bool:
@@ -207,7 +208,7 @@ def test_manhole(tmp_path: Path, loop: str) -> None:
             client.type(b"from twisted.internet import reactor, task")
             client.type(b'task.deferLater(reactor, 0.01, lambda: "la" + "ter")')
             client.wait_for(rb"'later'")
-        twistd.assert_stops_cleanly()
+        twistd.assert_stops_cleanly(-signal.SIGTERM)
 
 
 class Telnet:

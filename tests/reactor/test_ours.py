@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from twisted.application.reactors import getReactorTypes
+from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.protocol import Factory
 
 from tests.reactor.test_streams import Peer
 from tests.services import running
 from tests.services.running import PATIENCE, Twistd, ask_for_all, connect
 from twistednet.reactor import AsyncioReactor, LoopReactor, UvloopReactor
-from twistednet.reactor.stream import raised_by_loop
+from twistednet.reactor.stream import LoopStream, raised_by_loop
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
@@ -74,6 +76,36 @@ def test_paused(kind: Callable[[], LoopReactor]) -> None:
         assert server.lost.called
         reactor.iterate(0)
     reactor.loop.close()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+@pytest.mark.parametrize("kind", [UvloopReactor, AsyncioReactor])
+def test_adopted(tmp_path: Path, kind: Callable[[], LoopReactor], family: socket.AddressFamily) -> None:
+    """The connections of a listening socket that comes from elsewhere are carried by the loop too."""
+    reactor = kind()
+    server = Peer()
+    factory = Factory.forProtocol(lambda: server)
+    factory.noisy = False
+    where = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0), socket.AF_UNIX: str(tmp_path / "socket")}
+    with socket.socket(family) as listening, socket.socket(family) as client:
+        listening.bind(where[family])  # type: ignore[arg-type]
+        listening.listen()
+        listening.setblocking(False)
+        port = reactor.adoptStreamPort(listening.fileno(), family, factory)
+        client.connect(listening.getsockname())
+        client.sendall(b"hello")
+        while server.received != b"hello":
+            reactor.iterate(0.01)
+        assert isinstance(server.transport, LoopStream)
+        if family != socket.AF_UNIX:
+            assert server.transport.getTcpNoDelay()
+        with pytest.raises(UnsupportedAddressFamily):
+            reactor.adoptStreamPort(listening.fileno(), socket.AF_UNSPEC, factory)
+        port.stopListening()
+        reactor.iterate(0)
+        reactor.disconnectAll()
+        reactor.iterate(0)
+        reactor.loop.close()
 
 
 def test_whose_error() -> None:

@@ -20,6 +20,14 @@ SCRIPTS = Path(sys.executable).parent
 REACTOR: list[str] = []
 """The option that names the reactor for every twistd, where the tests are run on a particular one."""
 
+PASS_SOCKET = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="stream", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Becomes the program that is named, with a socket passed to it as systemd does."""
+
 
 class Twistd:
     """A ``twistd`` in the foreground, from its start until the end of the ``with`` statement.
@@ -28,17 +36,37 @@ class Twistd:
     :param arguments: the command line after twistd's own options.
     :param endpoints: how many endpoints it will listen on.
     :param stdin: a descriptor for its standard input; nothing can be read there when left out.
+    :param listening: a socket that it gets as systemd would pass it, by the name of ``stream``.
+    :param name: the name of its log, where several run in one folder.
+    :param descriptors: how many it may have; as many as the tests when left out.
     """
 
-    def __init__(self, folder: Path, *arguments: str, endpoints: int, stdin: int = subprocess.DEVNULL) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        endpoints: int,
+        stdin: int = subprocess.DEVNULL,
+        listening: socket.socket | None = None,
+        name: str = "twistd",
+        descriptors: int | None = None,
+    ) -> None:
         self.folder = folder
-        self.log_file = folder / "twistd.log"
+        self.log_file = folder / f"{name}.log"
         self._output = folder / "stdout"
         self._errors = folder / "stderr"
         self._endpoints = endpoints
         command = [str(SCRIPTS / "twistd"), "--nodaemon", "--logfile", str(self.log_file), *REACTOR, *arguments]
+        passed: tuple[int, ...] = ()
+        if listening is not None:
+            passed = (listening.fileno(),)
+            command = [sys.executable, "-c", PASS_SOCKET, str(listening.fileno()), *command]
+        if descriptors is not None:
+            command = ["prlimit", f"--nofile={descriptors}", *command]
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
-            self.process = subprocess.Popen(command, cwd=folder, stdin=stdin, stdout=output, stderr=errors)
+            self.process = subprocess.Popen(
+                command, cwd=folder, stdin=stdin, stdout=output, stderr=errors, pass_fds=passed
+            )
 
     def __enter__(self) -> Twistd:
         try:
@@ -55,10 +83,16 @@ class Twistd:
 
     def _wait_until_listening(self) -> None:
         give_up = time.monotonic() + PATIENCE
-        while len(self.addresses) < self._endpoints:
+        while len(self.addresses) < self._endpoints or not self._takes_signals():
             assert self.process.poll() is None, self.errors + self.log.encode()
             assert time.monotonic() < give_up, self.log
             time.sleep(0.01)
+
+    def _takes_signals(self) -> bool:
+        """Whether its reactor runs: before that, SIGTERM ends it at once."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (caught,) = re.findall(r"^SigCgt:\s+(\w+)$", status, re.MULTILINE)
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
     @property
     def log(self) -> str:
@@ -105,9 +139,9 @@ class Twistd:
         self.process.kill()
         self.process.wait(PATIENCE)
 
-    def assert_stops_cleanly(self) -> None:
-        """Ask it to stop: it does, of that signal, with nothing on the terminal, no traceback, and no pid file."""
-        assert self.stop() == -signal.SIGTERM
+    def assert_stops_cleanly(self, status: int = 0) -> None:
+        """Ask it to stop: it does, with `status`, with nothing on the terminal, no traceback, and no pid file."""
+        assert self.stop() == status
         assert (self.output, self.errors) == (b"", b"")
         assert "Traceback" not in self.log
         assert "Unhandled" not in self.log

@@ -16,18 +16,25 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.internet.task import Clock
+from twisted.internet.testing import FakeDatagramTransport
 from twisted.logger import LogLevel, capturedLogs
 from twisted.plugin import IPlugin, getPlugins
 from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.services.options import MemoryReactor, ServiceTestCase
+from tests.services.options import MemoryReactor, ServiceTestCase, behind_guard
+from twistednet.policies.datagrams import GuardedDatagramProtocol
+from twistednet.protocols.counters import Counters
+from twistednet.protocols.udpok import UdpOkProtocol
 from twistednet.services.base import (
     UDP_FLAG,
+    DatagramServiceOptions,
     ListeningService,
     ServiceOptions,
     StartError,
+    StreamServiceOptions,
     make_service,
     number,
     port_endpoints,
@@ -35,7 +42,14 @@ from twistednet.services.base import (
 )
 
 
-class Options(ServiceOptions):
+class Transport(FakeDatagramTransport):
+    """Knows where it listens."""
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("UDP", "127.0.0.1", 1)
+
+
+class Options(DatagramServiceOptions, StreamServiceOptions):
     command = "example"
     default_port = 7
     longdesc = "An example."
@@ -89,13 +103,19 @@ class OptionsTests(ServiceTestCase):
     def test_defaults(self) -> None:
         """The loopback interface, and the command's own port."""
         options = parsed()
-        self.assertEqual(dict(options), {"port": None, "interface": "127.0.0.1", "listen": [], "udp": 0})
+        self.assertEqual(
+            {name: options[name] for name in ("port", "interface", "listen", "udp")},
+            {"port": None, "interface": "127.0.0.1", "listen": [], "udp": 0},
+        )
         self.assertEqual(port_endpoints(options, datagram_only=False), ["tcp:7:interface=127.0.0.1"])
 
     def test_short(self) -> None:
-        """Every option has a letter."""
+        """Every option about where to listen has a letter."""
         options = parsed("-p", "80", "-i", "0.0.0.0", "-l", "tcp:81", "-l", "tcp:82", "-u")
-        self.assertEqual(dict(options), {"port": 80, "interface": "0.0.0.0", "listen": ["tcp:81", "tcp:82"], "udp": 1})
+        self.assertEqual(
+            {name: options[name] for name in ("port", "interface", "listen", "udp")},
+            {"port": 80, "interface": "0.0.0.0", "listen": ["tcp:81", "tcp:82"], "udp": 1},
+        )
 
     def test_lists_are_their_own(self) -> None:
         """What one reads is not in the next."""
@@ -124,6 +144,92 @@ class OptionsTests(ServiceTestCase):
     def test_help(self) -> None:
         """The help text has a line for every option."""
         self.assert_help(Options, "--udp")
+
+
+class DatagramExample(DatagramServiceOptions, ServiceOptions):
+    command = "example"
+    default_port = 7
+    longdesc = "An example."
+    optFlags = [UDP_FLAG]
+
+
+class DatagramServiceOptionsTests(ServiceTestCase):
+    """`DatagramServiceOptions`, and the guard that they describe."""
+
+    def service(self, *arguments: str, **settings: Any) -> tuple[list[Any], MemoryReactor]:
+        """What a service with `arguments` has its datagrams received by, and its reactor."""
+        options, reactor = DatagramExample(), MemoryReactor()
+        options.parseOptions(arguments)
+        service = make_service(options, datagram=UdpOkProtocol, reactor=reactor, **settings)
+        return [listening.target for listening in self.listening(service)], reactor
+
+    def test_guarded(self) -> None:
+        """Every UDP port has a guard of its own around a protocol of its own; a Unix socket has none."""
+        targets, _ = self.service("-l", "udp:1", "-l", "udp6:1", "-l", "unixdgram:x")
+        first, second, unix = targets
+        self.assertIsNot(behind_guard(first), behind_guard(second))
+        self.assertNotIsInstance(unix, GuardedDatagramProtocol)
+        self.assertIsInstance(unix.protocol, UdpOkProtocol)
+        self.assertIs(first.counters, unix.counters)
+
+    def test_counters(self) -> None:
+        """An embedder can have the counters."""
+        counters = Counters()
+        (guard,), _ = self.service("-l", "udp:1", counters=counters)
+        guard.makeConnection(Transport())
+        guard.datagramReceived(b"", ("192.0.2.1", 0))
+        guard.doStop()
+        self.assertEqual((counters.datagrams, counters.dropped), (1, {"port 0": 1}))
+
+    def test_rate(self) -> None:
+        """125 and 50 a second, or what the options say; what is taken for a reflection depends on the service."""
+        for arguments, most in (
+            ([], 125),
+            (["--source-burst", "3"], 3),
+            (["--source-rate", "7", "--source-burst", "1"], 1),
+            (["--source-rate", "0"], 300),
+        ):
+            (guard,), reactor = self.service("-l", "udp:1", *arguments, reflections=(b"no: ",))
+            guard.makeConnection(Transport())
+            for datagram in [b"no: x"] + [b"x"] * 300:
+                guard.datagramReceived(datagram, ("192.0.2.1", 5000))
+            self.assertEqual(guard.transport.written, [(b"OK...x", ("192.0.2.1", 5000))] * most)
+            reactor.advance(1 / 7)
+            guard.datagramReceived(b"", ("192.0.2.1", 5000))
+            self.assertEqual(len(guard.transport.written), most + 1)
+            guard.doStop()
+
+    def test_no_guard(self) -> None:
+        """--no-guard lets everything through, and the log says that there is none."""
+        with capturedLogs() as events:
+            (target,), _ = self.service("-l", "udp:1", "--no-guard", reflections=(b"OK...",))
+        [event] = events
+        self.assertEqual((event["log_level"], event["name"]), (LogLevel.warn, "example"))
+        self.assertIn("no guard", event["log_format"])
+        target.makeConnection(Transport())
+        for _ in range(300):
+            target.datagramReceived(b"OK...", ("192.0.2.1", 7))
+        self.assertEqual(len(target.transport.written), 300)
+        self.assertEqual(target.counters.datagrams, 300)
+
+    def test_no_guard_of_nothing(self) -> None:
+        """Where there is nothing to guard, there is nothing to say."""
+        with capturedLogs() as events:
+            self.service("-l", "unixdgram:x", "--no-guard")
+        self.assertEqual(events, [])
+
+    def test_refused(self) -> None:
+        """Each bad option is one line."""
+        for option, least in (("source-rate", 0), ("source-burst", 1)):
+            for value in ("x", "-1", "1.5", *(["0"] if least else [])):
+                message = f"--{option} {value}: not a whole number of {least} or more"
+                self.assert_refused(DatagramExample, message, f"--{option}", value)
+
+    def test_help(self) -> None:
+        """The help text has a line for every option."""
+        self.assert_help(DatagramExample, "--udp")
+        self.assertIn("[default: 50]", str(DatagramExample()))
+        self.assertIn("[default: 125]", str(DatagramExample()))
 
 
 class PortEndpointsTests(SynchronousTestCase):
@@ -253,7 +359,7 @@ class ListeningServiceTests(SynchronousTestCase):
         """The service of an endpoint that comes to `result`."""
         factory: Factory[Any] = Factory()
         self.endpoint = FakeEndpoint(result)
-        return ListeningService("example", "fake:1", self.endpoint, factory)
+        return ListeningService("example", "fake:1", self.endpoint, factory, Clock())
 
     def test_listens_once(self) -> None:
         """It listens when the privileged part of the start is done, and not again after that, and says where."""

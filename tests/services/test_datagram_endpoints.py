@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from pathlib import Path
+from typing import Any
 
+import pytest_twisted
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.services.options import MemoryReactor
+from twistednet.protocols.echo import EchoDatagramProtocol
+from twistednet.reactor.datagram import Port, UNIXDatagramPort
 from twistednet.services.datagram_endpoints import (
     UDPEndpoint,
     UNIXDatagramEndpoint,
@@ -81,6 +86,23 @@ class UDPEndpointTests(SynchronousTestCase):
                 raise CannotListenError("", 1, OSError(98, "Address already in use"))
 
         self.failureResultOf(UDPEndpoint(Taken(), 1, "").listen(DatagramProtocol()), CannotListenError)
+
+
+@pytest_twisted.ensureDeferred
+async def test_ports(live_reactor: Any, tmp_path: Path) -> None:
+    """On a real reactor, whichever, the ports are those that an error does not close."""
+    for description, kind in (
+        ("udp:0:interface=127.0.0.1", Port),
+        (r"udp6:0:interface=\:\:1", Port),
+        (f"unixdgram:{tmp_path / 'socket'}", UNIXDatagramPort),
+    ):
+        endpoint = datagram_endpoint_from_string(live_reactor, description)
+        port = await endpoint.listen(EchoDatagramProtocol())
+        try:
+            assert type(port) is kind
+            assert port.getHost() is not None
+        finally:
+            await port.stopListening()
 
 
 class UNIXDatagramEndpointTests(SynchronousTestCase):

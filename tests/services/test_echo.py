@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.services.options import MemoryReactor, ServiceTestCase
+from tests.services.options import MemoryReactor, ServiceTestCase, behind_guard
 from twistednet.protocols.echo import EchoDatagramProtocol, EchoFactory
 from twistednet.services.echo import Options, makeService
 
@@ -27,7 +27,7 @@ class EchoServiceTests(ServiceTestCase):
         makeService(options, reactor).privilegedStartService()
         [(port, protocol, interface)] = reactor.udp
         self.assertEqual((port, interface), (7, "0.0.0.0"))
-        self.assertIsInstance(protocol, EchoDatagramProtocol)
+        self.assertIsInstance(behind_guard(protocol), EchoDatagramProtocol)
         self.assertEqual(reactor.tcpServers[0][::3], (7, "0.0.0.0"))
 
     def test_refused(self) -> None:

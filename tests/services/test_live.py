@@ -30,7 +30,8 @@ from tests.services.running import (
     receive_all,
     start,
 )
-from twistednet.protocols.wps import COMMANDS, ENVIRONMENT
+from twistednet.protocols.commands import ENVIRONMENT
+from twistednet.protocols.wps import COMMANDS
 
 ANSWERS = {"echo": (b"stressed\n", b"stressed\n"), "reverse": (b"stressed\n", b"desserts\n")}
 """For each service a question, and its answer."""

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -143,7 +144,8 @@ def serve(folder: Path) -> Iterator[Services]:
     (folder / "all.py").write_text(CONFIGURATION.format(commands=commands))
     with Twistd(folder, "--no_save", "--python", "all.py", endpoints=len(places)) as twistd:
         yield Services(twistd, places)
-        twistd.assert_stops_cleanly()
+        # An application of several services is Twisted's to stop, and ends of the signal.
+        twistd.assert_stops_cleanly(-signal.SIGTERM)
         assert_plain(twistd.log)
         # Unix datagram sockets stay, as Twisted has it; the next to listen there replaces them.
         left = {path.name for path in folder.iterdir()} - {f"{name}-datagrams" for name in DATAGRAMS}

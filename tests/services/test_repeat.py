@@ -77,6 +77,13 @@ class RepeatServiceTests(ServiceTestCase):
             self.assertIs(reading.factory, factory)
             self.assertIs(reading.reactor, self.reactor)
 
+    def test_waits_as_long_as_the_operator(self) -> None:
+        """Who waits for the go-ahead is not idle; else the time-out is as ever."""
+        for arguments, idle_timeout in ((["--go-ahead"], 0.0), ([], 300.0)):
+            options = Options()
+            options.parseOptions(arguments)
+            self.assertEqual(options.limits().idle_timeout, idle_timeout)
+
     def test_global_reactor(self) -> None:
         """The global reactor is used when none is given."""
         from twisted.internet import reactor

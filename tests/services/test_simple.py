@@ -10,7 +10,8 @@ from typing import Any, ClassVar, cast
 
 from twisted.internet.protocol import DatagramProtocol
 
-from tests.services.options import MemoryReactor, ServiceTestCase
+from tests.services.options import MemoryReactor, ServiceTestCase, behind_guard
+from tests.services.test_commands import COMMAND_OPTIONS
 from tests.wire import Wire
 from twistednet.protocols.simple import (
     QUOTES,
@@ -76,14 +77,15 @@ class SimpleServiceTests(ServiceTestCase):
                 reactor = self.started(module, "--udp", *arguments)
                 [(listens_on, served, interface)] = reactor.udp
                 self.assertEqual((listens_on, interface), where)
-                self.assertIsInstance(served, protocol)
+                self.assertIsInstance(behind_guard(served), protocol)
                 self.assertEqual(reactor.tcpServers[0][::3], where)
 
     def test_datagram_endpoints(self) -> None:
         """Without --udp, a datagram endpoint serves datagrams only, each with a protocol of its own."""
         for module, _, _, protocol in self.SERVICES:
             reactor = self.started(module, "--listen", "udp:81", "--listen", "unixdgram:/nowhere/s")
-            served = [reactor.udp[0][1], reactor.unix_datagrams[0][1]]
+            unguarded: Any = reactor.unix_datagrams[0][1]
+            served = [behind_guard(reactor.udp[0][1]), unguarded.protocol]
             self.assertIsNot(*served)
             for one in served:
                 self.assertIsInstance(one, protocol)
@@ -100,7 +102,8 @@ class SimpleServiceTests(ServiceTestCase):
     def test_help(self) -> None:
         """The help text is complete."""
         for module, *_ in self.SERVICES:
-            self.assert_help(module.Options, "--udp", *(["--quotes"] if module is qotd else []))
+            own = {qotd: ["--quotes"], systat: COMMAND_OPTIONS}.get(module, [])
+            self.assert_help(module.Options, "--udp", *own)
 
 
 class QotdServiceTests(ServiceTestCase):
@@ -200,7 +203,7 @@ class QotdServiceTests(ServiceTestCase):
         wire = Wire.to(cast(QotdFactory, reactor.tcpServers[0][1])).send()
         wire.turn()
         self.assertEqual((wire.received, wire.ended), (answer, True))
-        datagrams: Any = reactor.udp[0][1]
+        datagrams = behind_guard(reactor.udp[0][1])
         self.assertEqual(datagrams.answer(b""), answer)
 
 
@@ -225,5 +228,5 @@ class SystatServiceTests(ServiceTestCase):
         options = systat.Options()
         options.parseOptions(["--udp"])
         stream, datagram = self.listening(systat.makeService(options))
-        self.assertIs(cast(SystatFactory, stream.target).reactor, reactor)
+        self.assertIs(cast(Any, stream.target).wrapped.reactor, reactor)
         self.assertIsInstance(datagram, ListeningService)

@@ -10,10 +10,11 @@ import pytest
 import pytest_twisted
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import ClientCreator
+from twisted.internet.protocol import ClientCreator, DatagramProtocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python import usage
 
+from tests.services.options import behind_guard
 from twistednet.protocols.dialogue import DialogueError
 from twistednet.protocols.support import SupportClient, SupportDatagramClient, SupportDatagramProtocol, SupportFactory
 from twistednet.services.base import ListeningService, StartError
@@ -40,8 +41,9 @@ def test_default() -> None:
     """TCP only, on loopback, port 9999, with the dialogue of the package."""
     (service,) = make()
     assert service.description == "tcp:9999:interface=127.0.0.1"
-    assert isinstance(service.target, SupportFactory)
-    assert service.target.dialogue == load_dialogue()
+    served = cast(Any, service.target).wrapped
+    assert isinstance(served, SupportFactory)
+    assert served.dialogue == load_dialogue()
 
 
 def test_global_reactor() -> None:
@@ -58,7 +60,7 @@ def test_udp() -> None:
         "tcp:1234:interface=127.0.0.1",
         "udp:1234:interface=127.0.0.1",
     )
-    assert isinstance(datagram.target, SupportDatagramProtocol)
+    assert isinstance(behind_guard(cast(DatagramProtocol, datagram.target)), SupportDatagramProtocol)
 
 
 def test_own_dialogue(tmp_path: Path) -> None:
@@ -67,7 +69,7 @@ def test_own_dialogue(tmp_path: Path) -> None:
     for mark in ("", "\ufeff"):
         path.write_text(mark + DIALOGUE, encoding="utf-8")
         (service,) = make("--dialogue", str(path))
-        assert cast(SupportFactory, service.target).dialogue.greeting == ("Hello.",)
+        assert cast(Any, service.target).wrapped.dialogue.greeting == ("Hello.",)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.services.options import MemoryReactor, ServiceTestCase
+from tests.services.options import MemoryReactor, ServiceTestCase, behind_guard
 from twistednet.protocols.udpok import UdpOkProtocol
 from twistednet.services.base import StartError
 from twistednet.services.udpok import Options, makeService
@@ -20,7 +20,7 @@ class UdpOkServiceTests(ServiceTestCase):
         service.privilegedStartService()
         [(port, protocol, interface)] = reactor.udp
         self.assertEqual((port, interface), (8888, "127.0.0.1"))
-        self.assertIsInstance(protocol, UdpOkProtocol)
+        self.assertIsInstance(behind_guard(protocol), UdpOkProtocol)
 
     def test_no_streams(self) -> None:
         """There is no stream form."""

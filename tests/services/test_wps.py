@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from twisted.internet.address import IPv4Address
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+
 from tests.services.options import MemoryReactor, ServiceTestCase
+from tests.services.test_commands import COMMAND_OPTIONS
 from twistednet.protocols.wps import CommandFactory
 from twistednet.services import wps
 from twistednet.services.base import StartError
@@ -89,4 +93,41 @@ class WpsServiceTests(ServiceTestCase):
 
     def test_help(self) -> None:
         """The help text is complete."""
-        self.assert_help(Options, "--command")
+        self.assert_help(Options, "--command", *COMMAND_OPTIONS)
+
+    def warnings(self, *arguments: str) -> list[str | None]:
+        """What the service that `arguments` make warns of when it starts."""
+        events: list[LogEvent] = []
+        observer = cast(ILogObserver, events.append)
+        reactor, options = MemoryReactor(), Options()
+        options.parseOptions(arguments)
+        service = makeService(options, reactor)
+        globalLogPublisher.addObserver(observer)
+        try:
+            service.privilegedStartService()
+            service.startService()
+        finally:
+            globalLogPublisher.removeObserver(observer)
+        return [formatEvent(event) for event in events if event["log_level"] is LogLevel.warn]
+
+    def test_open(self) -> None:
+        """It warns where it is open to others, without TLS: once for each address."""
+        why = "without TLS: whoever reaches it can run its commands, and read the answers"
+        for arguments, where in (
+            ([], []),
+            (["--interface", "0.0.0.0"], ["TCP 0.0.0.0:8888"]),
+            (["--interface", "::"], ["TCP [::]:8888"]),
+            (["--interface", "192.0.2.1", "--port", "0"], ["TCP 192.0.2.1:0"]),
+            (["--listen", "tcp:81:interface=127.0.0.1", "--listen", "tcp:82"], ["TCP 0.0.0.0:82"]),
+            (["--listen", "haproxy:tcp:81"], ["TCP 0.0.0.0:81"]),
+            (["--listen", "unix:/nowhere/s"], []),
+        ):
+            self.assertEqual(self.warnings(*arguments), [f"wps on {address} {why}" for address in where])
+
+    def test_under_tls(self) -> None:
+        """Under TLS, whatever is around it, it does not warn."""
+        address = IPv4Address("TCP", "192.0.2.1", 443)
+        for description in ("tls:443:certKey=x", "ssl:443", "haproxy:tls:443"):
+            self.assertFalse(wps.is_open(description, address))
+        for description in ("tcp:443", "tcp:443:interface=tls", "systemd:domain=INET:index=0"):
+            self.assertTrue(wps.is_open(description, address))

@@ -30,7 +30,7 @@ from rich.console import Console
 from service_identity import VerificationError
 from twisted.internet import defer, error, task
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.endpoints import HostnameEndpoint, _parse, clientFromString
+from twisted.internet.endpoints import HostnameEndpoint, _parse
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
@@ -39,6 +39,7 @@ from twistednet.protocols.datagram import DatagramClient
 from twistednet.protocols.echo import EchoClient
 from twistednet.protocols.flow import StreamClient
 from twistednet.protocols.framing import IdleTimer
+from twistednet.services.stream_endpoints import client_endpoint_from_string
 
 ANSWERED, WRONG, REFUSED, TIMED_OUT, NOT_FOUND, INTERRUPTED = 0, 1, 3, 4, 5, 130
 
@@ -108,7 +109,7 @@ def stream_endpoint(reactor: Any, address: Address) -> IStreamClientEndpoint:
     if address.host:
         return HostnameEndpoint(reactor, address.host, address.port)
     try:
-        return cast(IStreamClientEndpoint, clientFromString(reactor, address.endpoint))
+        return client_endpoint_from_string(reactor, address.endpoint)
     except Exception as error:  # whatever the parsers of Twisted and of its plugins make of a wrong string
         raise click.UsageError(f"{address.endpoint}: not an endpoint, such as unix:/path or tls:host:port") from error
 

@@ -161,13 +161,20 @@ def absolute(base: str, target: str, encoding: webencodings.Encoding) -> str | N
         host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
     except ValueError:
         return None
+    if not parts.scheme:  # the base is one that nothing can be relative to
+        return None
     query = "".join(
         # What the encoding has no bytes for is written as a browser does, &#8364; in percent signs.
         quote(c, _AS_THEY_ARE) if c.isascii() else quote(encoding.codec_info.encode(c, "xmlcharrefreplace")[0], "")
         for c in parts.query
     )
     path, fragment = (quote(part, _AS_THEY_ARE) for part in (parts.path, parts.fragment))
-    return urlunsplit((parts.scheme, quote(host, _AS_THEY_ARE), path, query, fragment))
+    url = urlunsplit((parts.scheme, quote(host, _AS_THEY_ARE), path, query, fragment))
+    try:
+        urlsplit(url)
+    except ValueError:  # the name of the host, in ASCII, has a bracket in it
+        return None
+    return url
 
 
 def _text(node: LexborNode) -> str:

@@ -16,6 +16,7 @@ from twistednet.protocols.accumulator import (
     SharedText,
     TextFull,
 )
+from twistednet.protocols.commands import CommandError, CommandRunner
 from twistednet.protocols.datagram import AnsweringDatagramProtocol, DatagramClient
 from twistednet.protocols.dialogue import Dialogue, DialogueError, parse_dialogue
 from twistednet.protocols.echo import Echo, EchoClient, EchoDatagramProtocol, EchoFactory
@@ -68,7 +69,9 @@ __all__ = [
     "ChargenFactory",
     "Command",
     "CommandClient",
+    "CommandError",
     "CommandFactory",
+    "CommandRunner",
     "Conversation",
     "DatagramClient",
     "DaytimeDatagramProtocol",

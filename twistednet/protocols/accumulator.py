@@ -35,7 +35,7 @@ import codecs
 from collections import deque
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -95,6 +95,7 @@ class Accumulator(StreamProtocol):
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._waiting: deque[str] = deque()
         self._line_is_empty = True
+        self._next_turn: IDelayedCall | None = None
 
     @property
     def producer(self) -> Accumulator:
@@ -124,10 +125,19 @@ class Accumulator(StreamProtocol):
         self._broken_off()
 
     def _answer(self) -> None:
-        while self._waiting and not self.paused and not self.closing:
+        if self._waiting and not self.paused and not self.closing and self._next_turn is None:
             self._answer_some()
-        if self.input_ended and not self._waiting:
+            if self._waiting:
+                # Other connections have their turn first.
+                self.transport.pauseProducing()
+                self._next_turn = self.factory.reactor.callLater(0, self._begin_turn)
+        if (self.input_ended or self.draining) and not self._waiting:
             self.close()
+
+    def _begin_turn(self) -> None:
+        self._next_turn = None
+        if not self.paused:
+            self.resumeProducing()
 
     def _answer_some(self) -> None:
         """Answer until all is, or there is as much as the transport takes before it pauses us."""
@@ -164,7 +174,7 @@ class Accumulator(StreamProtocol):
     def resumeProducing(self) -> None:
         self.paused = False
         self._answer()
-        if not self.paused and not self.input_ended:
+        if not self.paused and not self.input_ended and self._next_turn is None:
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -174,6 +184,8 @@ class Accumulator(StreamProtocol):
         super().connectionLost(reason)
         self._gap.cancel()
         self._waiting.clear()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
         self.factory.client_left()
 
 

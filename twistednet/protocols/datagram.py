@@ -2,7 +2,8 @@
 
 A datagram is a message: it is answered by one datagram, or by none. An answer that would not fit in one datagram
 is not sent at all, and neither is one that the socket does not take (a full buffer, a peer without an address, a
-network that cannot be reached); both are counted in `dropped`. Nothing a peer sends raises an exception.
+network that cannot be reached); both are counted in `dropped`, and by their reason where there are `Counters` for
+it. Nothing a peer sends raises an exception.
 
 Sources: RFC 768 (length), RFC 791 (an IPv4 packet has 65,535 bytes, 28 of them headers).
 """
@@ -15,6 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError, MessageLengthError, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import DatagramProtocol
+
+from twistednet.protocols.counters import Counters
 
 MAX_DATAGRAM = 65507
 """The longest datagram that UDP over IPv4 carries, in bytes."""
@@ -38,6 +41,8 @@ class AnsweringDatagramProtocol(WholeDatagramProtocol):
 
     dropped = 0
     """How many datagrams were not answered for want of room or of a way back."""
+    counters: Counters | None = None
+    """Counts those too, where somebody has set it."""
 
     def answer(self, datagram: bytes) -> bytes:
         """The answer to `datagram`."""
@@ -45,20 +50,25 @@ class AnsweringDatagramProtocol(WholeDatagramProtocol):
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         if len(datagram) > MAX_DATAGRAM:
-            self.dropped += 1
+            self._drop("too long")
         else:
             self.reply(self.answer(datagram), addr)
 
     def reply(self, answer: bytes, addr: Any) -> None:
         """Send `answer` to `addr`, or count it as dropped."""
         if len(answer) > MAX_DATAGRAM:
-            self.dropped += 1
+            self._drop("answer too long")
             return
         try:
             self.transport.write(answer, addr)
         except (OSError, OverflowError, TypeError, MessageLengthError):
             # TypeError: a Unix peer that is bound to no address.
-            self.dropped += 1
+            self._drop("not sent")
+
+    def _drop(self, reason: str) -> None:
+        self.dropped += 1
+        if self.counters is not None:
+            self.counters.dropped[reason] += 1
 
 
 class DatagramClient(WholeDatagramProtocol):

@@ -229,7 +229,7 @@ class _Reader:
         self._name = name
         try:
             self._data = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no TOMLDecodeError
             what, _, where = str(error).partition(" (at ")
             line = re.match(r"line (\d+)", where)
             self._fail_at(int(line[1]) if line else text.count("\n") + 1, what[:1].lower() + what[1:])

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -52,8 +53,11 @@ class EchoClient(StreamClient):
 
     owed = 0
     """How many bytes have been sent and have not come back."""
+    begun = 0
+    """How many of the bytes that have been sent may come back only when our stream has ended."""
     _asked: Deferred[bytes] | None = None
-    _ended = False
+    _ending = False
+    """The end is to be said, and has not been."""
 
     @property
     def waiting(self) -> bool:
@@ -76,8 +80,7 @@ class EchoClient(StreamClient):
         super().send(data)
 
     def end(self) -> None:
-        self._ended = True
-        super().end()
+        self._ending = True
         self._settle()
 
     def dataReceived(self, data: bytes) -> None:
@@ -88,9 +91,15 @@ class EchoClient(StreamClient):
     def _settle(self) -> None:
         if self.owed <= 0:
             self._answered(self.answer)
-            if self._ended and not can_half_close(self.transport):
-                # The server can't be told that this was all, and needn't be.
-                self.close()
+        if self._ending and can_half_close(self.transport):
+            # Under TLS a server may drop at our end what it owes (up to TLS 1.2 it must: RFC 5246 §7.2.1).
+            if self.owed <= self.begun or not ISSLTransport.providedBy(self.transport):
+                self._ending = False
+                super().end()
+        elif self._ending and self.owed <= 0:
+            # The server can't be told that this was all, and needn't be.
+            self._ending = False
+            self.close()
 
     def _answered(self, answer: bytes | Failure) -> None:
         asked, self._asked = self._asked, None

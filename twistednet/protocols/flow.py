@@ -81,6 +81,8 @@ class StreamProtocol(Protocol):
     """No more answers: nothing that still arrives will be looked at."""
     input_ended = False
     """The peer has ended its stream."""
+    draining = False
+    """The service stops: no more is read than has been."""
     _linger: IDelayedCall | None = None
 
     @property
@@ -102,6 +104,12 @@ class StreamProtocol(Protocol):
     def end_of_input(self) -> None:
         """The peer will send no more. By default nothing more is owed than what has been written."""
         self.close()
+
+    def drain(self) -> None:
+        """The service stops: deliver what is owed, as at the end of the peer's stream, and close."""
+        self.draining = True
+        if not self.closing and not self.input_ended:
+            self.end_of_input()
 
     def close(self) -> None:
         """Deliver what has been written, then close; see the module's *closing first*."""
@@ -233,7 +241,7 @@ class StreamClient(Protocol):
         self.transport.write(data)
 
     def end(self) -> None:
-        """Say that nothing more will be sent, and go on receiving, where the transport can (TLS can not)."""
+        """Say that nothing more will be sent, and go on receiving, where the transport can (Twisted's TLS can not)."""
         if can_half_close(self.transport):
             self.transport.loseWriteConnection()
 

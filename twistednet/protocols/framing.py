@@ -46,6 +46,11 @@ from twistednet.protocols.flow import CHUNK, IStreamTransport, StreamFactory, St
 MESSAGE_GAP = 0.25
 """Seconds of silence that end a message of a client that sends no line endings."""
 
+TURN = 65536
+"""How much of a connection's input is taken in one turn of the loop, in bytes, and how much is answered (`CHUNK`): one
+that sends many messages at once leaves their turn to the others. Twisted reads as many at a time; uvloop four times
+that."""
+
 
 class IdleTimer:
     """Calls once when nothing has been marked for a while.
@@ -96,6 +101,8 @@ class MessageProtocol(StreamProtocol, LineReceiver):
     """
 
     factory: MessageFactory[Any]
+    messages = 0
+    """How many messages have come."""
     delimiter = b""
     """The ending of the message that is being answered, and so of its answer."""
 
@@ -103,6 +110,9 @@ class MessageProtocol(StreamProtocol, LineReceiver):
         # Arrived and not yet answered: messages with their common ending, in order. Only a pause leaves any here.
         self._waiting: deque[tuple[Iterator[bytes], bytes]] = deque()
         self._begun = bytearray()  # the message whose ending has not arrived
+        self._unread = b""  # arrived, and for the next turn of the loop
+        self._held = False  # the peer doesn't read
+        self._next_turn: IDelayedCall | None = None
         self._answers: list[bytes] = []  # to be written together
         self._answers_size = 0
         self._answering = False
@@ -119,9 +129,30 @@ class MessageProtocol(StreamProtocol, LineReceiver):
 
     # Input
 
+    @property
+    def unfinished(self) -> int | None:
+        """Which message has begun and not ended yet, counted from 0; nothing between messages."""
+        return self.messages if self._begun else None
+
     def dataReceived(self, data: bytes) -> None:
         if self.closing or self._after_answers is not None:
             return
+        if self._unread:
+            self._unread += data
+        elif len(data) > TURN:
+            self._unread = data
+            self._take_part()
+        else:
+            self._take(data)
+
+    def _take_part(self) -> None:
+        """Take as much of what has arrived as one turn of the loop may."""
+        data, self._unread = self._unread[:TURN], self._unread[TURN:]
+        self._take(data)
+        if self._unread:
+            self._end_turn()
+
+    def _take(self, data: bytes) -> None:
         if b"\n" in data:
             self._sends_endings = True
             self._gap.cancel()
@@ -144,6 +175,7 @@ class MessageProtocol(StreamProtocol, LineReceiver):
         ending = b"\r\n" if data.count(b"\r\n") == data.count(b"\n") else b"\n"
         messages = data.split(ending)
         self._begun += messages.pop()
+        self.messages += len(messages)
         mixed = ending == b"\n" and b"\r\n" in data
         if max(map(len, messages)) > self.MAX_LENGTH:
             self._shorten(messages, mixed)
@@ -173,15 +205,21 @@ class MessageProtocol(StreamProtocol, LineReceiver):
         self._answer()
 
     def _end_message(self) -> None:
-        if self._begun:
+        if len(self._begun) > self.MAX_LENGTH:
+            # By a CR, which no LF has followed.
+            self._exceed(bytes(self._begun))
+        elif self._begun:
+            self.messages += 1
             self._waiting.append((iter([bytes(self._begun)]), b""))
-            self._begun.clear()
+        self._begun.clear()
 
     def end_of_input(self) -> None:
+        if self._unread:
+            return  # It has not come to its end: the turn that takes the last of it comes back here.
         self._gap.cancel()
         if self._after_answers is None:
             self._end_message()
-            self._after_answers = self.input_answered
+            self._after_answers = self._after_answers or self.input_answered
         self._answer()
 
     def input_answered(self) -> None:
@@ -215,8 +253,8 @@ class MessageProtocol(StreamProtocol, LineReceiver):
     def messages_received(self, messages: Iterator[bytes]) -> None:
         """Answer messages, at least one, that arrived together and end alike: by default, ``lineReceived`` with each.
 
-        Messages that are not taken from the iterator before it returns because the peer does not read
-        (``self.paused``) are kept until it does.
+        Messages that are not taken from the iterator before it returns because the peer does not read, or others
+        are to have their turn (``self.paused``), are kept until then.
         """
         for message in messages:
             self.lineReceived(message)
@@ -232,7 +270,10 @@ class MessageProtocol(StreamProtocol, LineReceiver):
         answer = self.delimiter.join([*lines, b""])
         self._answers.append(answer)
         self._answers_size += len(answer)
-        if self._answers_size >= CHUNK or not self._answering:
+        if self._answers_size >= CHUNK:
+            self._write_answers()
+            self._end_turn()
+        elif not self._answering:
             self._write_answers()
 
     def _write_answers(self) -> None:
@@ -257,16 +298,47 @@ class MessageProtocol(StreamProtocol, LineReceiver):
 
     # Flow
 
+    def pauseProducing(self) -> None:
+        self._held = True
+        super().pauseProducing()
+
     def resumeProducing(self) -> None:
+        self._held = False
+        if self._next_turn is None:
+            self._go_on()
+
+    def _end_turn(self) -> None:
+        """This connection has had its share of a turn of the loop: go on in the next."""
+        if self._next_turn is None and not self.closing:
+            super().pauseProducing()
+            self._next_turn = self.factory.reactor.callLater(0, self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._next_turn = None
+        if not self._held:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Answer what has arrived, and read on when that is done."""
         self.paused = False
         self._answer()
-        if not self.paused and not self.input_ended:
+        if self.closing or self._after_answers is not None:
+            self._unread = b""
+        elif self._unread and not self.paused:
+            self._take_part()
+        if self._unread or self.paused:
+            return
+        if not self.input_ended:
             self.transport.resumeProducing()
+        elif self._after_answers is None:
+            self.end_of_input()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self._gap.cancel()
         self._waiting.clear()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
 
 
 class OneMessageProtocol(MessageProtocol):
@@ -288,7 +360,7 @@ class OneMessageProtocol(MessageProtocol):
         raise NotImplementedError
 
     def produce(self, producer: IPullProducer | IPushProducer, *, streaming: bool) -> None:
-        self.paused = False
+        self.paused = self._held = False
         super().produce(producer, streaming=streaming)
 
     def lineLengthExceeded(self, line: bytes) -> None:

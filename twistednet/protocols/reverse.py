@@ -98,3 +98,8 @@ class ReverseFactory(MessageFactory[Reverse]):
 
 class ReverseClient(EchoClient):
     """Sends messages and receives them reversed: answers are as long as questions, as an echo's are."""
+
+    def send(self, data: bytes) -> None:
+        _, ending, rest = data.rpartition(b"\n")
+        self.begun = len(rest) if ending else self.begun + len(data)
+        super().send(data)

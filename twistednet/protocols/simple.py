@@ -38,11 +38,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from twisted.internet.interfaces import IReactorProcess, IReactorTime
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twistednet.protocols.commands import CommandError, CommandRunner, ICommandReactor
 from twistednet.protocols.datagram import AnsweringDatagramProtocol
 from twistednet.protocols.flow import (
     RepeatingProducer,
@@ -52,7 +53,6 @@ from twistednet.protocols.flow import (
     can_half_close,
 )
 from twistednet.protocols.printable import printable
-from twistednet.protocols.wps import ENVIRONMENT, CommandRun
 
 # discard
 
@@ -299,75 +299,71 @@ class Systat(StreamProtocol):
     """Sends the output of a command, and closes."""
 
     factory: SystatFactory
-    log = Logger()
-    _run: CommandRun | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        run = CommandRun(self.transport.write, self._ended)
-        try:
-            run.start(cast(IReactorProcess, self.factory.reactor), self.factory.command, ENVIRONMENT)
-        except OSError as error:
-            self._ended(f"{self.factory.command[0]}: {error.strerror}")
-            return
-        self._run = run
-        self.produce(run, streaming=True)
+        self._asked = self.factory.runner.run(self.factory.command)
+        self._asked.addCallbacks(self.transport.write, no_answer).addCallback(lambda _: self.close())
 
     def end_of_input(self) -> None:
         """The client has nothing to say; it may have ended its stream long before the command ends."""
 
-    def _ended(self, failure: str | None) -> None:
-        if failure is not None:
-            self.log.error("no users to tell of: {reason}", reason=failure)
-        self.close()
-
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        if self._run is not None:
-            self._run.stop()
+        self._asked.cancel()
 
 
 class SystatFactory(StreamFactory[Systat]):
     """Serves `Systat`.
 
     :param command: what prints the users: an absolute path, and arguments.
-    :param reactor: runs it, and is the clock; the global reactor when left out.
+    :param runner: runs it, for other factories too; one of its own when left out.
+    :param reactor: the clock, and what runs the commands of a runner of its own; the global reactor when left out.
     """
 
     protocol = Systat
 
-    def __init__(self, *, command: Sequence[str] = SYSTAT_COMMAND, reactor: IReactorTime | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        command: Sequence[str] = SYSTAT_COMMAND,
+        runner: CommandRunner | None = None,
+        reactor: IReactorTime | None = None,
+    ) -> None:
         super().__init__(reactor=reactor)
         self.command = command
+        self.runner = runner or CommandRunner(reactor=cast("ICommandReactor | None", reactor))
 
 
 class SystatDatagramProtocol(AnsweringDatagramProtocol):
-    """Answers any datagram with the output of a command; those that come while it runs share the run.
+    """Answers any datagram with the output of a command.
 
-    :param reactor: runs it.
     :param command: see `SystatFactory`.
+    :param runner: see `SystatFactory`.
     """
 
-    log = Logger()
-
-    def __init__(self, reactor: IReactorProcess, *, command: Sequence[str] = SYSTAT_COMMAND) -> None:
-        self._reactor = reactor
+    def __init__(self, *, command: Sequence[str] = SYSTAT_COMMAND, runner: CommandRunner | None = None) -> None:
         self._command = command
-        self._askers: list[Any] = []
-        self._output: list[bytes] = []
+        self._runner = runner or CommandRunner()
+        self._asked: set[Deferred[bytes]] = set()
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        self._askers.append(addr)
-        if len(self._askers) == 1:
-            try:
-                CommandRun(self._output.append, self._ended).start(self._reactor, self._command, ENVIRONMENT)
-            except OSError as error:
-                self._ended(f"{self._command[0]}: {error.strerror}")
+        asked = self._runner.run(self._command)
+        self._asked.add(asked)
+        asked.addErrback(no_answer).addCallback(self._answered, asked, addr)
 
-    def _ended(self, failure: str | None) -> None:
-        if failure is not None:
-            self.log.error("no users to tell of: {reason}", reason=failure)
-        answer = b"".join(self._output)
-        askers, self._askers, self._output = self._askers, [], []
-        for addr in askers:
+    def _answered(self, answer: bytes, asked: Deferred[bytes], addr: Any) -> None:
+        self._asked.remove(asked)
+        if self.transport is not None:
             self.reply(answer, addr)
+
+    def stopProtocol(self) -> None:
+        self.transport = None
+        for asked in [*self._asked]:
+            asked.cancel()
+
+
+def no_answer(failure: Failure) -> bytes:
+    """What is sent where there is no answer: nothing. RFC 866 has no word for what went wrong; the log has."""
+    failure.trap(CommandError, CancelledError)
+    return b""

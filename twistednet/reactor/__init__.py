@@ -16,8 +16,8 @@ Theory of operation
 ===================
 
 It is Twisted's `AsyncioSelectorReactor`, and what is not said here is done there: timers, threads, processes, signals,
-standard input and output, serial ports, datagrams on Unix sockets, sockets adopted from elsewhere. TCP and Unix
-streams, of servers and clients, are carried by the loop. UDP is not, as that would be slower: see `datagram`.
+standard input and output, serial ports, datagrams on Unix sockets, connections adopted from elsewhere. TCP and
+Unix streams, of servers and clients, are carried by the loop. UDP is not, as that would be slower: see `datagram`.
 
 The life of a connection
     Twisted listens, accepts and connects, as ever: with its own ports and connectors, and so with its addresses, its
@@ -63,6 +63,7 @@ What is different from Twisted's own transports
     - A listen queue for which nobody has asked a length, or for which 50 was asked, is as long as the system lets it.
     - A connection is closed without a ``shutdown`` before: a process that was forked off, and has executed nothing,
       keeps it open until it ends. What is executed inherits no descriptor.
+    - A UDP port is not closed by an error, and takes at most 32 datagrams in a turn: see `datagram`.
     - When the reactor stops, connections that neither read nor write are closed with the others.
 
 What is not supported
@@ -79,10 +80,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from typing import Any, Literal
 
 from twisted.internet._signals import _MultiSignalHandling
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.main import CONNECTION_LOST, installReactor
 from twisted.internet.process import reapAllProcesses
 from twisted.python import log
@@ -186,6 +189,17 @@ class LoopReactor(AsyncioSelectorReactor):
         connector = UNIXConnector(address, factory, timeout, self, checkPID)
         connector.connect()
         return connector
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: socket.AddressFamily, factory: Any) -> Any:
+        listening: Any
+        if addressFamily == socket.AF_UNIX:
+            listening = UNIXPort._fromListeningDescriptor(self, fileDescriptor, factory)
+        elif addressFamily in (socket.AF_INET, socket.AF_INET6):
+            listening = Port._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
+        else:
+            raise UnsupportedAddressFamily(addressFamily)
+        listening.startListening()
+        return listening
 
     def listenUDP(self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192) -> UDPPort:
         listening = UDPPort(port, protocol, interface, maxPacketSize, self)

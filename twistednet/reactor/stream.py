@@ -248,6 +248,11 @@ class LoopStream(tcp.Connection):
             return bool(super()._isSendBufferFull())
         return self._carrier.get_write_buffer_size() > self.bufferSize
 
+    def bytes_waiting(self) -> int:
+        """How many octets wait to be taken by the system."""
+        waiting: int = self._tempDataLen
+        return waiting if self._carrier is None else waiting + self._carrier.get_write_buffer_size()
+
     def pause_writing(self) -> None:
         """From the loop: its buffer is full; or not empty, if that is waited for."""
         self._maybePauseProducer()
@@ -438,6 +443,12 @@ class Port(tcp.Port):
     """A TCP port whose connections the loop carries."""
 
     transport: Any = Server
+
+    @classmethod
+    def _fromListeningDescriptor(cls, *where: Any) -> Any:
+        listening = super()._fromListeningDescriptor(*where)
+        listening._preexistingSocket = TCPSocket.out_of(listening._preexistingSocket)
+        return listening
 
     def createInternetSocket(self) -> TCPSocket:
         return TCPSocket.out_of(super().createInternetSocket())

@@ -9,10 +9,10 @@ from twisted.application.service import IService
 
 from twistednet.protocols.accumulator import MAX_TEXT, AccumulatorFactory, SharedText
 from twistednet.protocols.printable import printable
-from twistednet.services.base import ServiceOptions, make_service, number
+from twistednet.services.base import StreamServiceOptions, make_service, number
 
 
-class Options(ServiceOptions):
+class Options(StreamServiceOptions):
     command = "accumulator"
     default_port = 2000
     longdesc = (

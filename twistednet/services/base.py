@@ -6,13 +6,14 @@ own, and a ``makeService`` that hands a factory to `make_service`.
 
 from __future__ import annotations
 
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
@@ -20,12 +21,27 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+from twistednet.policies.accepting import accept_patiently
+from twistednet.policies.datagrams import (
+    OWN_PORTS,
+    SOURCE_BURST,
+    SOURCE_RATE,
+    CountingDatagramProtocol,
+    GuardedDatagramProtocol,
+)
+from twistednet.policies.limits import LimitedFactory, Limits
+from twistednet.protocols.counters import Counters
 from twistednet.protocols.printable import describe
 from twistednet.reactor import install as install_reactor
 from twistednet.services.datagram_endpoints import (
+    DatagramEndpoint,
+    UDPEndpoint,
     datagram_endpoint_from_string,
     is_datagram_string,
 )
+from twistednet.services.operating import log_as_json, warn_of_privileges
+from twistednet.services.stopping import DrainingService, Signals
+from twistednet.services.stream_endpoints import stream_endpoint_from_string
 
 
 class StartError(SystemExit, Exception):
@@ -51,6 +67,34 @@ def number(name: str, least: int, most: int | None = None) -> Callable[[str], in
     return read
 
 
+def seconds(name: str) -> Callable[[str], float]:
+    """What reads the value of the option `name`: a time in seconds, from 0 on.
+
+    :raises usage.UsageError: by the result, for anything else.
+    """
+
+    def read(value: str) -> float:
+        try:
+            time = float(value)
+        except ValueError:
+            time = -1.0
+        if not 0 <= time < float("inf"):
+            raise usage.UsageError(f"--{name} {value}: not a number of seconds, 0 or more")
+        return time
+
+    return read
+
+
+RESERVE = 50
+"""Descriptors that are left for other things than connections: ports, files, the commands of wps."""
+
+
+def most_connections() -> int:
+    """How many connections the limit on descriptors allows."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 0 if limit == resource.RLIM_INFINITY else max(1, limit - min(RESERVE, limit // 2))
+
+
 UDP_FLAG = ["udp", "u", "Serve UDP too, on the same interface and port (with port 0, on one of its own)."]
 """The row of ``optFlags`` for a stream service that has a datagram form."""
 
@@ -73,6 +117,7 @@ class ServiceOptions(usage.Options):
             "The address to listen on with --port: this machine's loopback unless told otherwise; "
             "0.0.0.0 or :: is every address.",
         ],
+        ["log-json", None, None, "A file to log to as well, one object of JSON a line; - is standard output."],
     ]
 
     def __init__(self) -> None:
@@ -110,6 +155,86 @@ class ServiceOptions(usage.Options):
             raise usage.UsageError(f"{arguments[0]}: {self.command} takes options only")
 
 
+class StreamServiceOptions(ServiceOptions):
+    """The options that every service of streams has besides: what its connections may take. 0 turns a limit off."""
+
+    optParameters = [
+        [
+            "max-connections",
+            None,
+            None,
+            "How many connections at once; those beyond are reset. [default: what the limit on descriptors allows]",
+            number("max-connections", 0),
+        ],
+        ["max-per-host", None, 0, "How many of them from one address.", number("max-per-host", 0)],
+        [
+            "idle-timeout",
+            None,
+            300.0,
+            "Close a connection on which nothing has moved for so many seconds.",
+            seconds("idle-timeout"),
+        ],
+        [
+            "message-timeout",
+            None,
+            60.0,
+            "Close one whose message has not ended so many seconds after it began.",
+            seconds("message-timeout"),
+        ],
+        [
+            "write-timeout",
+            None,
+            60.0,
+            "Reset one whose peer has read nothing for so many seconds, though output waits.",
+            seconds("write-timeout"),
+        ],
+        ["drain", None, 10.0, "Seconds that connections may take to finish when the service stops.", seconds("drain")],
+    ]
+
+    def limits(self) -> Limits:
+        """What the connections may take."""
+        most = self["max-connections"]
+        return Limits(
+            max_connections=most_connections() if most is None else most,
+            max_per_host=self["max-per-host"],
+            idle_timeout=self["idle-timeout"],
+            message_timeout=self["message-timeout"],
+            write_timeout=self["write-timeout"],
+        )
+
+
+DEFAULT_PORTS = (2000, 8888, 9999)
+"""The ports of our own datagram services, echo, udpok and support, by default; those of the others are below 1024."""
+
+
+class DatagramServiceOptions:
+    """Mixed in before the options of every service with a datagram form: what it guards itself against."""
+
+    optParameters: Any = [
+        [
+            "source-rate",
+            None,
+            SOURCE_RATE,
+            "UDP: how many datagrams a second to take from one network (IPv4 /24, IPv6 /64); 0 is any number.",
+            number("source-rate", 0),
+        ],
+        [
+            "source-burst",
+            None,
+            SOURCE_BURST,
+            "UDP: how many datagrams to take from one network at once.",
+            number("source-burst", 1),
+        ],
+    ]
+    optFlags: Any = [
+        ["no-guard", None, "UDP: answer everybody: --source-rate is ignored, and so is what else tells forged sources."]
+    ]
+
+
+# Another of our services, in a process or on a machine of its own, is likely to be at one of these.
+OWN_PORTS.update(DEFAULT_PORTS)
+
+
 Target: TypeAlias = IProtocolFactory | DatagramProtocol
 
 
@@ -120,15 +245,17 @@ class ListeningService(Service):
     :param description: the endpoint, as the user would write it.
     :param endpoint: has ``listen(target)``.
     :param target: a factory, or a datagram protocol.
+    :param reactor: the clock.
     """
 
     log = Logger()
 
-    def __init__(self, name: str, description: str, endpoint: Any, target: Target) -> None:
+    def __init__(self, name: str, description: str, endpoint: Any, target: Target, reactor: Any) -> None:
         self.service_name = name
         self.description = description
         self.endpoint = endpoint
         self.target = target
+        self.reactor = reactor
         self.port: IListeningPort | None = None
         self._started = False
 
@@ -162,6 +289,7 @@ class ListeningService(Service):
         if not self._started:
             return port.stopListening()
         self.port = port
+        accept_patiently(port, self.reactor)
         self.log.info("{name} listening on {address}", name=self.service_name, address=describe(port.getHost()))
         return None
 
@@ -187,25 +315,40 @@ def make_service(
     *,
     factory: IProtocolFactory | None = None,
     datagram: Callable[[], DatagramProtocol] | None = None,
+    reflections: tuple[bytes, ...] = (),
+    counters: Counters | None = None,
     reactor: Any = None,
-) -> MultiService:
+) -> DrainingService:
     """The service that `options` describe.
 
     :param factory: serves the streams; left out by a datagram service.
     :param datagram: makes a protocol for each datagram endpoint; left out by a service without a datagram form.
+    :param reflections: see `GuardedDatagramProtocol`.
+    :param counters: count what the service does.
     :param reactor: the global one when left out.
-    :raises StartError: for an endpoint that the service can't use.
+    :raises StartError: for an endpoint that the service can't use, or a file that it can't log to.
     """
     if reactor is None:
         from twisted.internet import reactor
-    service = MultiService()
+    log_to(options)
+    counters = Counters() if counters is None else counters
+    service = DrainingService(options.command, counters)
+    if factory is not None:
+        assert isinstance(options, StreamServiceOptions)
+        factory = LimitedFactory(factory, options.limits(), counters=counters, reactor=reactor)
+        service.drain(factory, options["drain"])
+    if options.parent is not None:
+        reactor.callWhenRunning(Signals(reactor, service).install)
+        reactor.callWhenRunning(warn_of_privileges, options.command)
     for description in options["listen"] + port_endpoints(options, datagram_only=factory is None):
         try:
             if is_datagram_string(description):
                 endpoint: Any = datagram_endpoint_from_string(reactor, description)
-                target: Target | None = datagram() if datagram is not None else None
+                target: Target | None = None
+                if datagram is not None:
+                    target = guarded(datagram(), endpoint, options, reactor, reflections, counters)
             else:
-                endpoint = serverFromString(reactor, description)
+                endpoint = stream_endpoint_from_string(reactor, description)
                 target = factory
         except Exception as error:  # whatever the parsers of Twisted and of its plugins make of a wrong string
             raise StartError(f"twistd {options.command}: --listen {description}: {error}") from error
@@ -214,8 +357,50 @@ def make_service(
             raise StartError(
                 f"twistd {options.command}: --listen {description}: {options.command} has no {kind} form; try {other}"
             )
-        ListeningService(options.command, description, endpoint, target).setServiceParent(service)
+        ListeningService(options.command, description, endpoint, target, reactor).setServiceParent(service)
     return service
+
+
+def log_to(options: ServiceOptions) -> None:
+    """Log as JSON too, where `options` say so.
+
+    :raises StartError: where the file can't be written.
+    """
+    path = options["log-json"]
+    if path is None:
+        return
+    try:
+        if path == "-" and options.parent is not None and not options.parent.get("nodaemon"):
+            raise OSError(0, "a daemon has no standard output")
+        log_as_json(path)
+    except OSError as error:
+        raise StartError(f"twistd {options.command}: --log-json {path}: {error.strerror}") from error
+
+
+def guarded(
+    protocol: DatagramProtocol,
+    endpoint: DatagramEndpoint,
+    options: ServiceOptions,
+    reactor: Any,
+    reflections: tuple[bytes, ...],
+    counters: Counters,
+) -> DatagramProtocol:
+    """`protocol`, with what `options` have around it at `endpoint`; over Unix sockets nobody can forge an address."""
+    if isinstance(endpoint, UDPEndpoint):
+        if not options.get("no-guard"):
+            return GuardedDatagramProtocol(
+                protocol,
+                clock=reactor,
+                source_rate=options.get("source-rate", SOURCE_RATE),
+                source_burst=options.get("source-burst", SOURCE_BURST),
+                reflections=reflections,
+                counters=counters,
+            )
+        ListeningService.log.warn(
+            "{name}: no guard over UDP: who forges an address can have answers sent there, without end",
+            name=options.command,
+        )
+    return CountingDatagramProtocol(protocol, counters=counters)
 
 
 def port_endpoints(options: ServiceOptions, *, datagram_only: bool) -> list[str]:

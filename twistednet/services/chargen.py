@@ -7,10 +7,10 @@ from typing import Any
 from twisted.application.service import IService
 
 from twistednet.protocols.simple import ChargenDatagramProtocol, ChargenFactory
-from twistednet.services.base import UDP_FLAG, ServiceOptions, make_service
+from twistednet.services.base import UDP_FLAG, DatagramServiceOptions, StreamServiceOptions, make_service
 
 
-class Options(ServiceOptions):
+class Options(DatagramServiceOptions, StreamServiceOptions):
     command = "chargen"
     default_port = 19
     longdesc = "Sends lines of characters without end, as fast as they are read (RFC 864)."

@@ -3,6 +3,8 @@
 They are written as Twisted's stream endpoint strings are, with the same quoting::
 
     udp:8888    udp:8888:interface=127.0.0.1    udp6:8888:interface=\\:\\:1    unixdgram:/run/udpok
+
+On any reactor that watches descriptors, ours or Twisted's, the ports are those of `twistednet.reactor.datagram`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ from typing import Any, TypeAlias
 
 from twisted.internet import defer
 from twisted.internet.endpoints import _parse
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import DatagramProtocol
+
+from twistednet.reactor.datagram import Port, UNIXDatagramPort
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class UDPEndpoint:
 
     def listen(self, protocol: DatagramProtocol) -> defer.Deferred[Any]:
         """Bind `protocol`; fires with the port, an `IListeningPort`."""
+        if isinstance(self.reactor, PosixReactorBase):
+            return defer.execute(_start, Port(self.port, protocol, self.interface, reactor=self.reactor))
         return defer.maybeDeferred(self.reactor.listenUDP, self.port, protocol, interface=self.interface)
 
 
@@ -51,7 +58,14 @@ class UNIXDatagramEndpoint:
     def listen(self, protocol: DatagramProtocol) -> defer.Deferred[Any]:
         """Bind `protocol`; fires with the port, an `IListeningPort`."""
         _remove_stale_socket(self.address)
+        if isinstance(self.reactor, PosixReactorBase):
+            return defer.execute(_start, UNIXDatagramPort(self.address, protocol, reactor=self.reactor))
         return defer.maybeDeferred(self.reactor.listenUNIXDatagram, self.address, protocol)
+
+
+def _start(port: Port) -> Port:
+    port.startListening()
+    return port
 
 
 DatagramEndpoint: TypeAlias = UDPEndpoint | UNIXDatagramEndpoint
@@ -74,11 +88,14 @@ def _remove_stale_socket(path: str) -> None:
 
 
 def _udp(reactor: Any, port: str, interface: str = "") -> DatagramEndpoint:
-    return UDPEndpoint(reactor, int(port), interface)
+    number = int(port)
+    if not 0 <= number <= 65535:
+        raise ValueError(port)
+    return UDPEndpoint(reactor, number, interface)
 
 
 def _udp6(reactor: Any, port: str, interface: str = "::") -> DatagramEndpoint:
-    return UDPEndpoint(reactor, int(port), interface)
+    return _udp(reactor, port, interface)
 
 
 def _unixdgram(reactor: Any, address: str) -> DatagramEndpoint:
@@ -104,9 +121,12 @@ def datagram_endpoint_from_string(reactor: Any, description: str) -> DatagramEnd
 
     :raises ValueError: for anything that is not one of the three kinds.
     """
-    # Private, but the only parser of the strings' quoting there is, and unchanged since Twisted 10.2.
-    (kind, *arguments), keywords = _parse(description)
+    kind = description.partition(":")[0]
+    if kind not in _kinds:
+        raise ValueError(f"not {', '.join(_forms.values())}")
     try:
+        # Private, but the only parser of the strings' quoting there is, and unchanged since Twisted 10.2.
+        (_, *arguments), keywords = _parse(description)
         return _kinds[kind](reactor, *arguments, **keywords)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: it ends in a backslash
         raise ValueError(f"not {_forms[kind]}") from error

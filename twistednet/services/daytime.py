@@ -7,10 +7,10 @@ from typing import Any
 from twisted.application.service import IService
 
 from twistednet.protocols.simple import DaytimeDatagramProtocol, DaytimeFactory
-from twistednet.services.base import UDP_FLAG, ServiceOptions, make_service
+from twistednet.services.base import UDP_FLAG, DatagramServiceOptions, StreamServiceOptions, make_service
 
 
-class Options(ServiceOptions):
+class Options(DatagramServiceOptions, StreamServiceOptions):
     command = "daytime"
     default_port = 13
     longdesc = "Tells the date and the time, in words (RFC 867)."

@@ -7,10 +7,10 @@ from typing import Any
 from twisted.application.service import IService
 
 from twistednet.protocols.simple import DiscardDatagramProtocol, DiscardFactory
-from twistednet.services.base import UDP_FLAG, ServiceOptions, make_service
+from twistednet.services.base import UDP_FLAG, DatagramServiceOptions, StreamServiceOptions, make_service
 
 
-class Options(ServiceOptions):
+class Options(DatagramServiceOptions, StreamServiceOptions):
     command = "discard"
     default_port = 9
     longdesc = "Reads everything, and answers nothing (RFC 863)."

@@ -7,10 +7,10 @@ from typing import Any
 from twisted.application.service import IService
 
 from twistednet.protocols.echo import EchoDatagramProtocol, EchoFactory
-from twistednet.services.base import UDP_FLAG, ServiceOptions, make_service
+from twistednet.services.base import UDP_FLAG, DatagramServiceOptions, StreamServiceOptions, make_service
 
 
-class Options(ServiceOptions):
+class Options(DatagramServiceOptions, StreamServiceOptions):
     command = "echo"
     default_port = 2000
     longdesc = "Sends back everything it receives (RFC 862)."

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.python import usage
 
-from twistednet.services.base import ServiceOptions, make_service
+from twistednet.services.base import StreamServiceOptions, make_service
 from twistednet.services.folder import Folder, FolderSite
 
 
@@ -21,7 +21,7 @@ def _folder(path: str) -> str:
     return os.path.realpath(path)
 
 
-class Options(ServiceOptions):
+class Options(StreamServiceOptions):
     command = "files"
     default_port = 8000
     longdesc = (

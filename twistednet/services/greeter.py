@@ -9,7 +9,7 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from twistednet.protocols.greeter import GOODBYE, GREETING, GreeterFactory
-from twistednet.services.base import ServiceOptions, make_service
+from twistednet.services.base import StreamServiceOptions, make_service
 
 
 def _line(name: str) -> Callable[[str], str]:
@@ -22,7 +22,7 @@ def _line(name: str) -> Callable[[str], str]:
     return read
 
 
-class Options(ServiceOptions):
+class Options(StreamServiceOptions):
     command = "greeter"
     default_port = 15000
     longdesc = "Answers whatever comes with a greeting and a goodbye, and closes."

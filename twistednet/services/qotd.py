@@ -9,10 +9,10 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from twistednet.protocols.simple import QUOTES, QotdDatagramProtocol, QotdFactory, check_quotes
-from twistednet.services.base import UDP_FLAG, ServiceOptions, make_service
+from twistednet.services.base import UDP_FLAG, DatagramServiceOptions, StreamServiceOptions, make_service
 
 
-class Options(ServiceOptions):
+class Options(DatagramServiceOptions, StreamServiceOptions):
     command = "qotd"
     default_port = 17
     longdesc = "Tells the quotation of the day (RFC 865)."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import IService, Service
@@ -13,12 +14,13 @@ from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
+from twistednet.policies.limits import Limits
 from twistednet.protocols.printable import describe
 from twistednet.protocols.repeat import COPIES, RepeatFactory
-from twistednet.services.base import ServiceOptions, StartError, make_service, number
+from twistednet.services.base import StartError, StreamServiceOptions, make_service, number
 
 
-class Options(ServiceOptions):
+class Options(StreamServiceOptions):
     command = "repeat"
     default_port = 2000
     longdesc = "Sends the first message of a client back, many times, and closes."
@@ -31,6 +33,11 @@ class Options(ServiceOptions):
             "client that has waited longest.",
         ]
     ]
+
+    def limits(self) -> Limits:
+        # Who waits for the go-ahead may wait as long as the operator does.
+        limits = super().limits()
+        return replace(limits, idle_timeout=0.0) if self["go-ahead"] else limits
 
 
 class GoAhead(LineOnlyReceiver):

@@ -8,7 +8,7 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from twistednet.protocols.reverse import ReverseFactory, units
-from twistednet.services.base import ServiceOptions, make_service
+from twistednet.services.base import StreamServiceOptions, make_service
 
 
 def _unit(value: str) -> str:
@@ -17,7 +17,7 @@ def _unit(value: str) -> str:
     return value
 
 
-class Options(ServiceOptions):
+class Options(StreamServiceOptions):
     command = "reverse"
     default_port = 12345
     longdesc = "Sends each line back reversed. A client that sends no line endings is answered when it pauses."

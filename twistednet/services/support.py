@@ -10,10 +10,10 @@ from twisted.application.service import IService
 
 from twistednet.protocols.dialogue import Dialogue, DialogueError, parse_dialogue
 from twistednet.protocols.support import SupportDatagramProtocol, SupportFactory
-from twistednet.services.base import UDP_FLAG, ServiceOptions, StartError, make_service
+from twistednet.services.base import UDP_FLAG, DatagramServiceOptions, StartError, StreamServiceOptions, make_service
 
 
-class Options(ServiceOptions):
+class Options(DatagramServiceOptions, StreamServiceOptions):
     command = "support"
     default_port = 9999
     longdesc = (

@@ -7,11 +7,13 @@ from typing import Any
 
 from twisted.application.service import IService
 
+from twistednet.protocols.counters import Counters
 from twistednet.protocols.simple import SYSTAT_COMMAND, SystatDatagramProtocol, SystatFactory
-from twistednet.services.base import UDP_FLAG, ServiceOptions, StartError, make_service
+from twistednet.services.base import UDP_FLAG, DatagramServiceOptions, StartError, StreamServiceOptions, make_service
+from twistednet.services.commands import CommandOptions, CommandService, make_runner
 
 
-class Options(ServiceOptions):
+class Options(CommandOptions, DatagramServiceOptions, StreamServiceOptions):
     command = "systat"
     default_port = 11
     longdesc = "Tells who is logged in, as w shows it (RFC 866)."
@@ -19,13 +21,15 @@ class Options(ServiceOptions):
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
-    if reactor is None:
-        from twisted.internet import reactor
     if not os.access(SYSTAT_COMMAND[0], os.X_OK):
         raise StartError(f"twistd systat: this machine has no {SYSTAT_COMMAND[0]}")
-    return make_service(
+    counters = Counters()
+    runner = make_runner(options, counters, reactor)
+    services = make_service(
         options,
-        factory=SystatFactory(reactor=reactor),
-        datagram=lambda: SystatDatagramProtocol(reactor),
+        factory=SystatFactory(runner=runner, reactor=reactor),
+        datagram=lambda: SystatDatagramProtocol(runner=runner),
+        counters=counters,
         reactor=reactor,
     )
+    return CommandService(runner, services)

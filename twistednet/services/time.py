@@ -7,10 +7,10 @@ from typing import Any
 from twisted.application.service import IService
 
 from twistednet.protocols.simple import TimeDatagramProtocol, TimeFactory
-from twistednet.services.base import UDP_FLAG, ServiceOptions, make_service
+from twistednet.services.base import UDP_FLAG, DatagramServiceOptions, StreamServiceOptions, make_service
 
 
-class Options(ServiceOptions):
+class Options(DatagramServiceOptions, StreamServiceOptions):
     command = "time"
     default_port = 37
     longdesc = "Tells the time, as four bytes: seconds since 1900 (RFC 868)."

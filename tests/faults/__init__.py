@@ -1,0 +1,1 @@
+"""What real networks and strangers do to a service, done to live ones."""
