@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import psutil
 from twisted.internet.task import Clock
 
 from twistednet.protocols.commands import Child, CommandRunner, ICommandReactor
@@ -62,3 +64,15 @@ class ProcessRunner(CommandRunner):
 
     def __init__(self, reactor: ProcessReactor, **options: Any) -> None:
         super().__init__(reactor=cast(ICommandReactor, reactor), **options)
+
+
+def living(group: int) -> list[psutil.Process]:
+    """The processes of `group`, those left out that have ended and that nobody has asked about."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            pass
+    return found

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.processes import living
 from tests.services.running import PATIENCE, Twistd, ask_for_all, connect, receive_all
 
 HAS_PS = os.access("/usr/bin/ps", os.X_OK)
@@ -41,18 +42,6 @@ MISBEHAVING = (
 )
 TIMED_OUT = b"error: the command was ended after 0.5 seconds\n"
 CUT = b"error: the output was cut after 50000 bytes\n"
-
-
-def living(group: int) -> list[psutil.Process]:
-    """The processes of `group` that are not just waiting for somebody to ask how they ended."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            pass
-    return found
 
 
 def wait_until_gone(server: Twistd, *groups: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -19,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.services.running import PATIENCE, Twistd, ask, connect, receive, receive_all
+from tests.services.running import PATIENCE, Twistd, ask, connect, inject, receive, receive_all
 from twistednet.policies.accepting import REST
 
 
@@ -142,22 +141,15 @@ def test_max_per_host(tmp_path: Path) -> None:
 
 def test_table_of_files_is_full(tmp_path: Path) -> None:
     """Where ``accept`` fails again and again, it is tried ten times a second, and those who are there are served."""
-    if shutil.which("strace") is None:
-        pytest.skip("there is no strace here")
     trace = tmp_path / "trace"
     with (
         Twistd(tmp_path, "echo", "--port", "0", endpoints=1) as twistd,
         connect(twistd.port()) as first,
     ):
         assert ask(first, b"hello", 5) == b"hello"
-        inject = ["-e", "trace=accept4,accept", "-e", "inject=accept4,accept:error=ENFILE"]
-        command = ["strace", "-f", "-p", str(twistd.process.pid), "-o", str(trace), *inject]
-        strace = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        calls = ("-e", "trace=accept4,accept", "-e", "inject=accept4,accept:error=ENFILE")
+        strace = inject(twistd, "-f", "-o", str(trace), *calls)
         try:
-            assert strace.stderr is not None
-            attached = strace.stderr.readline()
-            if b"attached" not in attached:
-                pytest.skip(f"strace can't attach: {attached!r}")
             started = time.monotonic()
             with connect(twistd.port()) as late, few_lines(twistd):
                 twistd.wait_until_logged("Too many open files in system")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import shutil
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.services import running
-from tests.services.running import PATIENCE, Twistd, ask, connect
+from tests.services.running import PATIENCE, Twistd, ask, connect, inject
 
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS = 0x8914
@@ -198,21 +196,14 @@ def test_port_0(tmp_path: Path) -> None:
 @pytest.mark.parametrize("interface", ["udp", "unixdgram"])
 def test_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reactor: str, interface: str) -> None:
     """When the system has no memory for a datagram, once or twice, the port answers again, and the log says why not."""
-    if shutil.which("strace") is None:
-        pytest.skip("there is no strace here")
     monkeypatch.setattr(running, "REACTOR", [reactor])
     path = str(tmp_path / "socket")
     endpoint = "udp:0:interface=127.0.0.1" if interface == "udp" else f"unixdgram:{path}"
     with Twistd(tmp_path, "udpok", "--listen", endpoint, endpoints=1) as twistd:
         for times, failures in enumerate((1, 2), 1):
-            inject = f"inject=recvfrom:error=ENOMEM:when=1..{failures}"
-            command = ["strace", "-p", str(twistd.process.pid), "-e", "trace=recvfrom", "-e", inject]
-            strace = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+            failing = f"inject=recvfrom:error=ENOMEM:when=1..{failures}"
+            strace = inject(twistd, "-e", "trace=recvfrom", "-e", failing)
             try:
-                assert strace.stderr is not None
-                attached = strace.stderr.readline()
-                if b"attached" not in attached:
-                    pytest.skip(f"strace can't attach: {attached!r}")
                 family = socket.AF_INET if interface == "udp" else socket.AF_UNIX
                 with socket.socket(family, socket.SOCK_DGRAM) as client:
                     client.bind(("127.0.0.1", 0) if interface == "udp" else f"{path}-{times}")

@@ -15,7 +15,7 @@ from twisted.internet.process import reapAllProcesses
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.processes import Process, ProcessReactor, ProcessRunner
+from tests.processes import Process, ProcessReactor, ProcessRunner, living
 from twistednet.protocols.commands import ENVIRONMENT, Child, CommandError, CommandRunner
 
 PS = ["/usr/bin/ps"]
@@ -356,22 +356,10 @@ PATIENCE = 1000
 async def gone(reactor: Any, group: int) -> None:
     """Wait until nothing lives in `group`."""
     for _ in range(PATIENCE):
-        if not alive_in(group):
+        if not living(group):
             return
         await task.deferLater(reactor, 0.01, lambda: None)
-    raise AssertionError(alive_in(group))
-
-
-def alive_in(group: int) -> list[psutil.Process]:
-    """The processes of `group`, those left out that have ended and that nobody has asked about."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            pass
-    return found
+    raise AssertionError(living(group))
 
 
 def shell(script: str) -> list[str]:
@@ -454,7 +442,7 @@ async def test_writes_for_ever(live_reactor: Any) -> None:
         answer[99_999:100_000] != b"\n"
     )
     group = int(answer.split(b"\n", 1)[0])
-    assert alive_in(group)
+    assert living(group)
     await runner.stop()
     await gone(live_reactor, group)
 

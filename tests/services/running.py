@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
+
+import pytest
 
 PATIENCE = 30.0
 """Seconds after which a test gives up waiting."""
@@ -27,6 +30,22 @@ os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="stream", LISTEN_PID=str(os.get
 os.execv(sys.argv[2], sys.argv[2:])
 """
 """Becomes the program that is named, with a socket passed to it as systemd does."""
+
+
+APPLICATION = """
+from importlib import import_module
+
+from twisted.application.service import Application
+
+application = Application("all")
+
+for name, *arguments in {commands}:
+    service = import_module("twistednet.services." + name)
+    options = service.Options()
+    options.parseOptions(arguments)
+    service.makeService(options).setServiceParent(application)
+"""
+"""What ``twistd --python`` reads for an application of several services, each a command line in `commands`."""
 
 
 class Twistd:
@@ -207,3 +226,21 @@ def ask_for_all(client: socket.socket, question: bytes) -> bytes:
     client.sendall(question)
     client.shutdown(socket.SHUT_WR)
     return receive_all(client)
+
+
+def inject(twistd: Twistd, *options: str) -> subprocess.Popen[bytes]:
+    """strace, attached to `twistd` with `options`, which say what is to fail; the test is skipped where it can't be.
+
+    Whoever asks for it ends it.
+    """
+    if shutil.which("strace") is None:
+        pytest.skip("there is no strace here")
+    strace = subprocess.Popen(
+        ["strace", "-p", str(twistd.process.pid), *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    assert strace.stderr is not None
+    attached = strace.stderr.readline()
+    if b"attached" not in attached:
+        strace.communicate()
+        pytest.skip(f"strace can't attach: {attached!r}")
+    return strace

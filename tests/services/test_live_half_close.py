@@ -19,7 +19,7 @@ import trustme
 from OpenSSL.SSL import TLS_CLIENT_METHOD, Connection, Context, WantReadError, ZeroReturnError
 
 from tests.cli.running import run
-from tests.services.running import PATIENCE, Twistd, connect, receive_all
+from tests.services.running import APPLICATION, PATIENCE, Twistd, connect, receive_all
 from twistednet.services.support import load_dialogue
 
 V1 = b"PROXY TCP4 192.0.2.1 192.0.2.2 4000 2000\r\n"
@@ -48,20 +48,6 @@ QUESTIONS: dict[str, tuple[bytes, bytes]] = {
 
 HEADERS = {"tcp": b"", "v1": V1, "v2": V2, "tls": b"", "ssl": b"", "tls-v2": V2}
 """For each kind of stream, what a client sends first."""
-
-CONFIGURATION = """
-from importlib import import_module
-
-from twisted.application.service import Application
-
-application = Application("all")
-
-for name, *arguments in {commands}:
-    service = import_module("twistednet.services." + name)
-    options = service.Options()
-    options.parseOptions(arguments)
-    service.makeService(options).setServiceParent(application)
-"""
 
 
 class Wrapped:
@@ -148,7 +134,7 @@ def wrapped(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> 
         )
     ]
     commands = [(name, *arguments, *listens) for name, arguments in SERVICES.items()]
-    (folder / "all.py").write_text(CONFIGURATION.format(commands=commands))
+    (folder / "all.py").write_text(APPLICATION.format(commands=commands))
     with Twistd(folder, "--no_save", "--python", "all.py", endpoints=5 * len(SERVICES)) as twistd:
         yield Wrapped(twistd)
         twistd.assert_stops_cleanly(-signal.SIGTERM)

@@ -26,6 +26,7 @@ import pytest
 from twisted.application.service import IServiceMaker
 
 from tests.services.running import (
+    APPLICATION,
     PATIENCE,
     SCRIPTS,
     Twistd,
@@ -71,21 +72,6 @@ DATAGRAMS: dict[str, tuple[str, ...]] = {
 
 QUOTE = "Two lines,\nno more."
 PAGE = b"<!DOCTYPE html><title>hello</title>\n"
-
-CONFIGURATION = """
-from importlib import import_module
-
-from twisted.application.service import Application
-
-application = Application("all")
-
-for name, *arguments in {commands}:
-    service = import_module("twistednet.services." + name)
-    options = service.Options()
-    options.parseOptions(arguments)
-    service.makeService(options).setServiceParent(application)
-"""
-
 
 STREAM_KINDS = {"unix": "unix:{name}", "tcp6": r"tcp6:0:interface=\:\:1"}
 DATAGRAM_KINDS = {
@@ -141,7 +127,7 @@ def serve(folder: Path) -> Iterator[Services]:
             listens = [f"--listen={endpoint.format(name=name)}" for endpoint in kinds.values()]
             commands.append((name, *arguments, *listens))
             places += [(name, kind) for kind in kinds]
-    (folder / "all.py").write_text(CONFIGURATION.format(commands=commands))
+    (folder / "all.py").write_text(APPLICATION.format(commands=commands))
     with Twistd(folder, "--no_save", "--python", "all.py", endpoints=len(places)) as twistd:
         yield Services(twistd, places)
         # An application of several services is Twisted's to stop, and ends of the signal.
