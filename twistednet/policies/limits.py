@@ -174,14 +174,22 @@ class Limited(HalfClosingWrapper):
         if (self.received, self.sent, came) != self.counted:
             self.counted = self.received, self.sent, came
 
+    def _has_moved(self, waiting: int, now: float) -> bool:
+        """Whether octets have come or left since this was last asked, where so many wait."""
+        moved = self.received + self.sent - waiting
+        if moved == self.moved:
+            return False
+        self.moved, self.progressed = moved, now
+        return True
+
     def is_moving(self, now: float) -> bool:
         """Whether octets have come or left since this was last asked; or wait."""
         waiting = bytes_waiting(self.transport)
-        moved = self.received + self.sent - waiting
-        if moved != self.moved:
-            self.moved, self.progressed = moved, now
-            return True
-        return bool(waiting) or getattr(self.wrappedProtocol, "unfinished", None) is not None
+        return (
+            self._has_moved(waiting, now)
+            or bool(waiting)
+            or getattr(self.wrappedProtocol, "unfinished", None) is not None
+        )
 
     def overdue(self, limits: Limits, now: float) -> str:
         """Which time-out is over, if one is."""
@@ -193,9 +201,7 @@ class Limited(HalfClosingWrapper):
                 self.stalled = None
         elif self.stalled is None or left != self.left:
             self.left, self.stalled = left, now
-        moved = self.received + left
-        if moved != self.moved:
-            self.moved, self.progressed = moved, now
+        self._has_moved(waiting, now)
         message = getattr(self.wrappedProtocol, "unfinished", None)
         if message is None:
             if self.began is not None:
