@@ -193,6 +193,15 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(self.say("what?"), SORRY + LIGHT)
         self.assertEqual(self.say("yes"), COLOUR)
 
+    def test_never_understood(self) -> None:
+        """Who is not understood for the twentieth time, in however many questions, is left."""
+        self.assertEqual(self.say(*["what?"] * 10), SORRY + LIGHT)
+        self.assertEqual(self.say("yes", *[""] * 9), SORRY + COLOUR)
+        self.assertEqual(self.say("help"), HELP + COLOUR)
+        self.assertFalse(self.conversation.over)
+        leaving = "Sorry, I can't make out what you need. Please call again, and ask for help.\nBye.\n"
+        self.assertEqual((self.say(""), self.conversation.over), (leaving, True))
+
     def test_help(self) -> None:
         """Help comes with the question, anywhere."""
         for message in ("help", "HELP!", "?", " ? ", "help me please", "h"):

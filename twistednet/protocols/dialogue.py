@@ -179,6 +179,7 @@ HELP = (
 )
 NOT_UNDERSTOOD = ("Sorry, I did not understand that. Please choose one of the options, by number or by word.",)
 FIRST = ("This is the first question.",)
+NEVER_UNDERSTOOD = ("Sorry, I can't make out what you need. Please call again, and ask for help.",)
 
 # Dialogues, from TOML
 
@@ -376,7 +377,7 @@ class _Reader:
         first = dialogue.questions[dialogue.start].lines
         replies = [
             (("greeting",), [*dialogue.greeting, "", *first]),
-            (("goodbye",), [*dialogue.goodbye]),
+            (("goodbye",), [*NEVER_UNDERSTOOD, *dialogue.goodbye]),
             *((("question", question.name), [*before, *question.lines]) for question in dialogue.questions.values()),
             *(
                 (("ticket" if ending.needs_ticket else "advice", ending.name), [*ending.text])

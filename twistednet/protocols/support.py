@@ -13,7 +13,8 @@ words                 what that option leads to whose keyword is among them; a k
 ``help``              how to answer, and the question again
 ``back``              the question before; at the first one, that it is the first
 ``quit``              a goodbye, and the conversation is over
-anything else         that it was not understood, and the question again
+anything else         that it was not understood, and the question again; the twentieth time a goodbye, and the
+                      conversation is over
 ====================  ==========================================================================================
 
 Neither case nor punctuation matters, and *y* and *yeah* are *yes*, as *nope* is *no*.
@@ -87,6 +88,7 @@ from twistednet.protocols.dialogue import (
     COMMANDS,
     FIRST,
     HELP,
+    NEVER_UNDERSTOOD,
     NOT_UNDERSTOOD,
     Dialogue,
     words,
@@ -102,6 +104,9 @@ EXPIRY = 600.0
 
 MAX_CONVERSATIONS = 1000
 """How many conversations there are at once over UDP."""
+
+MAX_NOT_UNDERSTOOD = 20
+"""How many answers may not be understood before the conversation ends: who talks to the line may be no person."""
 
 # Conversations
 
@@ -130,6 +135,7 @@ class Conversation:
         self._dialogue = dialogue
         self._new_ticket = new_ticket
         self._asked = [dialogue.questions[dialogue.start]]
+        self._not_understood = 0
 
     def open(self) -> list[str]:
         """The lines to begin with."""
@@ -143,20 +149,26 @@ class Conversation:
         if command == "help":
             return self._ask(*HELP)
         if command == "quit":
-            self.over = True
-            return list(self._dialogue.goodbye)
+            return self._leave()
         if command == "back":
             if len(self._asked) == 1:
                 return self._ask(*FIRST)
             self._asked.pop()
             return self._ask()
         answer = self._asked[-1].understand(message)
-        if answer is None:
-            return self._ask(*NOT_UNDERSTOOD)
-        return self._go(answer.leads_to)
+        if answer is not None:
+            return self._go(answer.leads_to)
+        self._not_understood += 1
+        if self._not_understood == MAX_NOT_UNDERSTOOD:
+            return self._leave(*NEVER_UNDERSTOOD)
+        return self._ask(*NOT_UNDERSTOOD)
 
     def _ask(self, *before: str) -> list[str]:
         return [*before, *self._asked[-1].lines]
+
+    def _leave(self, *before: str) -> list[str]:
+        self.over = True
+        return [*before, *self._dialogue.goodbye]
 
     def _go(self, name: str) -> list[str]:
         question = self._dialogue.questions.get(name)
