@@ -185,7 +185,8 @@ def wait_for_child(server: Twistd) -> int:
 
 def test_server_stops(tmp_path: Path) -> None:
     """A server that is stopped takes all the commands with it, those too that ignore SIGTERM."""
-    with Twistd(tmp_path, "wps", "--port", "0", "--command-timeout", "0", *MISBEHAVING, endpoints=1) as twistd:
+    options = ("--command-timeout", "0", "--drain", "0.5")
+    with Twistd(tmp_path, "wps", "--port", "0", *options, *MISBEHAVING, endpoints=1) as twistd:
         names = [b"stubborn", b"forking", b"closed", b"stopped"]
         with ExitStack() as stack:
             for name in [*names, b"leaving", b"endless"]:
@@ -205,12 +206,13 @@ def test_descriptors(tmp_path: Path) -> None:
     try:
         os.set_inheritable(inherited, True)
         fds = "--command", "fds=/bin/ls /proc/self/fd"
-        with Twistd(tmp_path, "wps", "--port", "0", *fds, endpoints=1) as twistd, ExitStack() as stack:
-            for _ in range(20):
-                stack.enter_context(connect(twistd.port()))
-            with connect(twistd.port()) as client:
-                # The last is the one that ls reads the folder by.
-                assert ask_for_all(client, b"fds\n") == b"0\n1\n2\n3\n"
+        with Twistd(tmp_path, "wps", "--port", "0", *fds, endpoints=1) as twistd:
+            with ExitStack() as stack:
+                for _ in range(20):
+                    stack.enter_context(connect(twistd.port()))
+                with connect(twistd.port()) as client:
+                    # The last is the one that ls reads the folder by.
+                    assert ask_for_all(client, b"fds\n") == b"0\n1\n2\n3\n"
             twistd.assert_stops_cleanly()
     finally:
         os.close(inherited)

@@ -85,20 +85,18 @@ def assert_serves(port: int, clients: int = 20) -> None:
 @pytest.mark.parametrize("options", [(), ("--max-connections", "0")], ids=["default", "unlimited"])
 def test_descriptors_run_out(tmp_path: Path, options: tuple[str, ...]) -> None:
     """With 64 descriptors for 300 clients those that are served stay so, and when others leave there is room again."""
-    with (
-        Twistd(tmp_path, "echo", "--port", "0", *options, endpoints=1, descriptors=64) as twistd,
-        connect(twistd.port()) as first,
-    ):
-        assert ask(first, b"hello", 5) == b"hello"
-        with ExitStack() as stack, few_lines(twistd):
-            for _ in range(300):
-                with suppress(ConnectionError):
-                    stack.enter_context(connect(twistd.port())).sendall(b"hello")
-                assert ask(first, b"hello", 5) == b"hello"
-            twistd.wait_until_logged("no connection can be accepted" if options else "connection refused: max-conn")
+    with Twistd(tmp_path, "echo", "--port", "0", *options, endpoints=1, descriptors=64) as twistd:
+        with connect(twistd.port()) as first:
             assert ask(first, b"hello", 5) == b"hello"
-        assert_serves(twistd.port())
-        assert ask(first, b"hello", 5) == b"hello"
+            with ExitStack() as stack, few_lines(twistd):
+                for _ in range(300):
+                    with suppress(ConnectionError):
+                        stack.enter_context(connect(twistd.port())).sendall(b"hello")
+                    assert ask(first, b"hello", 5) == b"hello"
+                twistd.wait_until_logged("no connection can be accepted" if options else "connection refused: max-conn")
+                assert ask(first, b"hello", 5) == b"hello"
+            assert_serves(twistd.port())
+            assert ask(first, b"hello", 5) == b"hello"
         twistd.assert_stops_cleanly()
 
 
@@ -142,28 +140,26 @@ def test_max_per_host(tmp_path: Path) -> None:
 def test_table_of_files_is_full(tmp_path: Path) -> None:
     """Where ``accept`` fails again and again, it is tried ten times a second, and those who are there are served."""
     trace = tmp_path / "trace"
-    with (
-        Twistd(tmp_path, "echo", "--port", "0", endpoints=1) as twistd,
-        connect(twistd.port()) as first,
-    ):
-        assert ask(first, b"hello", 5) == b"hello"
-        calls = ("-e", "trace=accept4,accept", "-e", "inject=accept4,accept:error=ENFILE")
-        strace = inject(twistd, "-f", "-o", str(trace), *calls)
-        try:
-            started = time.monotonic()
-            with connect(twistd.port()) as late, few_lines(twistd):
-                twistd.wait_until_logged("Too many open files in system")
-                while trace.read_text().count("ENFILE") < 10:
-                    assert time.monotonic() < started + PATIENCE
-                    assert ask(first, b"hello", 5) == b"hello"
-                assert trace.read_text().count("ENFILE") <= 1 + (time.monotonic() - started) / REST
-                strace.terminate()
-                strace.wait(PATIENCE)
-                assert ask(late, b"hello", 5) == b"hello"
-        finally:
-            strace.kill()
-            strace.communicate()
-        assert_serves(twistd.port())
+    with Twistd(tmp_path, "echo", "--port", "0", endpoints=1) as twistd:
+        with connect(twistd.port()) as first:
+            assert ask(first, b"hello", 5) == b"hello"
+            calls = ("-e", "trace=accept4,accept", "-e", "inject=accept4,accept:error=ENFILE")
+            strace = inject(twistd, "-f", "-o", str(trace), *calls)
+            try:
+                started = time.monotonic()
+                with connect(twistd.port()) as late, few_lines(twistd):
+                    twistd.wait_until_logged("Too many open files in system")
+                    while trace.read_text().count("ENFILE") < 10:
+                        assert time.monotonic() < started + PATIENCE
+                        assert ask(first, b"hello", 5) == b"hello"
+                    assert trace.read_text().count("ENFILE") <= 1 + (time.monotonic() - started) / REST
+                    strace.terminate()
+                    strace.wait(PATIENCE)
+                    assert ask(late, b"hello", 5) == b"hello"
+            finally:
+                strace.kill()
+                strace.communicate()
+            assert_serves(twistd.port())
         twistd.assert_stops_cleanly()
 
 
@@ -181,46 +177,46 @@ def test_slow_clients(tmp_path: Path) -> None:
     """Who drips, never finishes, never reads or does nothing is cut; who goes on asking, and who answers, never is."""
     timeouts = ("--message-timeout", "1", "--write-timeout", "1", "--idle-timeout", "2")
     ended = threading.Event()
-    with (
-        Twistd(tmp_path, "reverse", "--port", "0", *timeouts, endpoints=1) as twistd,
-        connect(twistd.port()) as good,
-        connect(twistd.port()) as dripping,
-        connect(twistd.port()) as unfinished,
-        slow_reader(twistd.port()) as unread,
-        connect(twistd.port()) as idle,
-    ):
-        dripper = threading.Thread(target=drip, args=(dripping, ended))
-        try:
-            unfinished.sendall(b"a\nbcd")
-            dripping.sendall(b"a\n")
-            dripper.start()
-            send_unread(unread)
-            broken = select.poll()
-            broken.register(unread, 0)
-            watched = {dripping: b"a\n", unfinished: b"a\n", idle: b""}
-            for client in watched:
-                client.setblocking(False)
-            give_up = time.monotonic() + PATIENCE
-            while watched or not broken.poll(0):
-                assert time.monotonic() < give_up, twistd.log
-                assert ask(good, b"ab\n", 3) == b"ba\n"
-                for client in list(watched):
-                    with suppress(BlockingIOError):
-                        try:
-                            data = client.recv(100)
-                        except ConnectionResetError:  # what it sent crossed the end
-                            data = b""
-                        if data:
-                            assert data == watched[client]
-                        else:
-                            del watched[client]
-        finally:
-            ended.set()
-            dripper.join()
-        with pytest.raises(ConnectionResetError):
-            receive_all(unread)
-        assert ask(good, b"ab\n", 3) == b"ba\n"
-        assert len(re.findall(r"nothing happened for the time that", twistd.log)) <= 10
+    with Twistd(tmp_path, "reverse", "--port", "0", *timeouts, endpoints=1) as twistd:
+        with (
+            connect(twistd.port()) as good,
+            connect(twistd.port()) as dripping,
+            connect(twistd.port()) as unfinished,
+            slow_reader(twistd.port()) as unread,
+            connect(twistd.port()) as idle,
+        ):
+            dripper = threading.Thread(target=drip, args=(dripping, ended))
+            try:
+                unfinished.sendall(b"a\nbcd")
+                dripping.sendall(b"a\n")
+                dripper.start()
+                send_unread(unread)
+                broken = select.poll()
+                broken.register(unread, 0)
+                watched = {dripping: b"a\n", unfinished: b"a\n", idle: b""}
+                for client in watched:
+                    client.setblocking(False)
+                give_up = time.monotonic() + PATIENCE
+                while watched or not broken.poll(0):
+                    assert time.monotonic() < give_up, twistd.log
+                    assert ask(good, b"ab\n", 3) == b"ba\n"
+                    for client in list(watched):
+                        with suppress(BlockingIOError):
+                            try:
+                                data = client.recv(100)
+                            except ConnectionResetError:  # what it sent crossed the end
+                                data = b""
+                            if data:
+                                assert data == watched[client]
+                            else:
+                                del watched[client]
+            finally:
+                ended.set()
+                dripper.join()
+            with pytest.raises(ConnectionResetError):
+                receive_all(unread)
+            assert ask(good, b"ab\n", 3) == b"ba\n"
+            assert len(re.findall(r"nothing happened for the time that", twistd.log)) <= 10
         twistd.assert_stops_cleanly()
 
 
@@ -242,27 +238,25 @@ while True:
 @pytest.mark.slow
 def test_stopped_peer(tmp_path: Path) -> None:
     """A peer whose process is stopped is reset, and takes nothing from another."""
-    with (
-        Twistd(tmp_path, "chargen", "--port", "0", "--write-timeout", "1", endpoints=1) as twistd,
-        connect(twistd.port()) as good,
-    ):
-        peer = subprocess.Popen(
-            [sys.executable, "-c", STOPPABLE, str(twistd.port())], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        try:
-            assert peer.stdout is not None
-            assert peer.stdout.readline() == b"1\n"
-            peer.send_signal(signal.SIGSTOP)
-            give_up = time.monotonic() + PATIENCE
-            while "write-timeout" not in twistd.log:
-                assert time.monotonic() < give_up
-                assert len(receive(good, 100_000)) == 100_000
-            peer.send_signal(signal.SIGCONT)
-            assert peer.wait(PATIENCE) == 0
-        finally:
-            peer.kill()
-            peer.communicate()
-        assert len(receive(good, 10**6)) == 10**6
+    with Twistd(tmp_path, "chargen", "--port", "0", "--write-timeout", "1", endpoints=1) as twistd:
+        with connect(twistd.port()) as good:
+            peer = subprocess.Popen(
+                [sys.executable, "-c", STOPPABLE, str(twistd.port())], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            try:
+                assert peer.stdout is not None
+                assert peer.stdout.readline() == b"1\n"
+                peer.send_signal(signal.SIGSTOP)
+                give_up = time.monotonic() + PATIENCE
+                while "write-timeout" not in twistd.log:
+                    assert time.monotonic() < give_up
+                    assert len(receive(good, 100_000)) == 100_000
+                peer.send_signal(signal.SIGCONT)
+                assert peer.wait(PATIENCE) == 0
+            finally:
+                peer.kill()
+                peer.communicate()
+            assert len(receive(good, 10**6)) == 10**6
         twistd.assert_stops_cleanly()
 
 
@@ -273,29 +267,30 @@ def test_stopped_peer(tmp_path: Path) -> None:
 def test_resets(tmp_path: Path, name: str) -> None:
     """Who leaves without a word, at whatever stage, takes nothing from others, and leaves nothing behind."""
     options = ("--copies", "1000") if name == "repeat" else ()
-    with Twistd(tmp_path, name, "--port", "0", *options, endpoints=1) as twistd, connect(twistd.port()) as good:
-        with connect(twistd.port()) as other:
-            # The other has been accepted before this one.
-            assert ask(other, b"aa\n", 3) == b"aa\n"
-            before = psutil.Process(twistd.process.pid).num_fds()
-        for _ in range(5):
-            # Before a byte, in a message, while output waits, after the end of the stream, and when all is read.
-            reset(slow_reader(twistd.port()))
-            for much, end in ((False, False), (True, False), (True, True), (False, True)):
-                client = slow_reader(twistd.port())
-                client.sendall(b"abc")
-                if much:
-                    send_unread(client)
-                if end:
-                    client.shutdown(socket.SHUT_WR)
-                if much or end:
-                    assert receive(client, 3)
-                reset(client)
-        give_up = time.monotonic() + PATIENCE
-        while psutil.Process(twistd.process.pid).num_fds() > before:
-            assert time.monotonic() < give_up
-            time.sleep(0.01)
-        assert ask(good, b"aa\n", 3) == b"aa\n"
+    with Twistd(tmp_path, name, "--port", "0", *options, endpoints=1) as twistd:
+        with connect(twistd.port()) as good:
+            with connect(twistd.port()) as other:
+                # The other has been accepted before this one.
+                assert ask(other, b"aa\n", 3) == b"aa\n"
+                before = psutil.Process(twistd.process.pid).num_fds()
+            for _ in range(5):
+                # Before a byte, in a message, while output waits, after the end of the stream, and when all is read.
+                reset(slow_reader(twistd.port()))
+                for much, end in ((False, False), (True, False), (True, True), (False, True)):
+                    client = slow_reader(twistd.port())
+                    client.sendall(b"abc")
+                    if much:
+                        send_unread(client)
+                    if end:
+                        client.shutdown(socket.SHUT_WR)
+                    if much or end:
+                        assert receive(client, 3)
+                    reset(client)
+            give_up = time.monotonic() + PATIENCE
+            while psutil.Process(twistd.process.pid).num_fds() > before:
+                assert time.monotonic() < give_up
+                time.sleep(0.01)
+            assert ask(good, b"aa\n", 3) == b"aa\n"
         twistd.assert_stops_cleanly()
 
 

@@ -228,19 +228,15 @@ def test_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reactor: str
 @pytest.mark.parametrize("options", [(), ("--no-guard",)])
 def test_flood(tmp_path: Path, options: tuple[str, ...]) -> None:
     """However many datagrams come, and be they empty, the connections are served; and the port is, after it."""
-    with (
-        Twistd(tmp_path, "echo", "--udp", "--port", "0", *options, endpoints=2) as twistd,
-        connect(twistd.port(0)) as bystander,
-        Client() as client,
-        Client("127.0.1.1") as other,
-    ):
-        for datagram in (b"", b"x", b"x" * 64):
-            for _ in range(50):
-                for _ in range(300):
-                    client.socket.sendto(datagram, ("127.0.0.1", twistd.port(1)))
-                assert ask(bystander, b"hello", 5) == b"hello"
-            longest = b"x" * 65507
-            assert other.ask(twistd.port(1), longest) == longest
-        # An unguarded service says that it is one, a guarded one that it has dropped what was too much.
-        assert ("no guard" in twistd.log, "source rate" in twistd.log) == (bool(options), not options)
+    with Twistd(tmp_path, "echo", "--udp", "--port", "0", *options, endpoints=2) as twistd:
+        with connect(twistd.port(0)) as bystander, Client() as client, Client("127.0.1.1") as other:
+            for datagram in (b"", b"x", b"x" * 64):
+                for _ in range(50):
+                    for _ in range(300):
+                        client.socket.sendto(datagram, ("127.0.0.1", twistd.port(1)))
+                    assert ask(bystander, b"hello", 5) == b"hello"
+                longest = b"x" * 65507
+                assert other.ask(twistd.port(1), longest) == longest
+            # An unguarded service says that it is one, a guarded one that it has dropped what was too much.
+            assert ("no guard" in twistd.log, "source rate" in twistd.log) == (bool(options), not options)
         twistd.assert_stops_cleanly()

@@ -204,7 +204,7 @@ def terminal() -> Iterator[tuple[int, int, Callable[[], object]]]:
 @pytest.mark.parametrize("standard_input", [pipe, terminal])
 def test_go_ahead(tmp_path: Path, standard_input: Callable[[], StandardInput]) -> None:
     """Nothing is sent until a line comes; it goes to whoever waited longest; the log says who, and when input ends."""
-    arguments = ("repeat", "--go-ahead", "--copies", "3", "--port", "0")
+    arguments = ("repeat", "--go-ahead", "--copies", "3", "--drain", "0.1", "--port", "0")
     with standard_input() as (stdin, operator, end), Twistd(tmp_path, *arguments, endpoints=1, stdin=stdin) as twistd:
         with (
             connect(twistd.port()) as first,
@@ -250,7 +250,7 @@ def test_file(tmp_path: Path) -> None:
     """Standard input may be a file, or nothing at all; the service goes on without it."""
     (tmp_path / "lines").write_bytes(b"\n\n")
     with (tmp_path / "lines").open("rb") as lines:
-        arguments = ("repeat", "--go-ahead", "--port", "0")
+        arguments = ("repeat", "--go-ahead", "--drain", "0.1", "--port", "0")
         with Twistd(tmp_path, *arguments, endpoints=1, stdin=lines.fileno()) as twistd:
             twistd.wait_until_logged("nobody waits for the go-ahead\n", 2)
             twistd.wait_until_logged("no more go-ahead will come: standard input has ended\n")
