@@ -42,6 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.reactor = "asyncio"
 
 
+def pytest_collection_finish() -> None:
+    """Let the collections after each test look only at what is made from now on: at everything they take 0.1 s each."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def no_logged_failures() -> Iterator[None]:
     """Fail a test in which a failure is logged, an unhandled one of a Deferred among them."""

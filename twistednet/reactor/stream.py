@@ -39,21 +39,24 @@ class LoopStream(tcp.Connection):
     socket: socket.socket
     _writeDisconnected: bool
     _tempDataBuffer: list[bytes]
+
     _carried = False
     """It is the loop that watches the descriptor and closes it."""
-    _carrier: Transport | None = None
-    """The loop's transport, from the loop's first word to its last."""
-    reading = False
-    writing = False
-    """Somebody waits until the loop's buffer is empty (Twisted says: waits until it may write)."""
-    _leaving = False
-    """To be taken back from the loop, as soon as the loop's buffer is empty."""
-    _early: bytes | None = None
-    """What the loop has read, and nobody has taken; empty for the end of the stream."""
-    _delays = False
-    """TCP_NODELAY, which the loops set, has been taken away."""
-    _ended = False
-    """The end of the stream has been read."""
+
+    def __init__(self, *args: Any) -> None:
+        # Nearly all that will ever be set is set here: Python keeps the names of attributes once for all objects of a
+        # class if the first objects have them from the start, and else in each, which takes twice the memory.
+        self._carrier: Transport | None = None  # the loop's transport, from the loop's first word to its last
+        self.reading = False
+        self.writing = False  # somebody waits until the loop's buffer is empty (Twisted: until it may write)
+        self._leaving = False  # to be taken back from the loop, as soon as the loop's buffer is empty
+        self._early: bytes | None = None  # what the loop has read, and nobody taken; empty for the end of the stream
+        self._ended = False  # the end of the stream has been read
+        self._delays = False  # TCP_NODELAY, which the loops set, has been taken away
+        self._bound = True  # write is the loop's
+        self.write = None  # type: ignore[assignment, method-assign]
+        self._unbind_write()
+        super().__init__(*args)
 
     # From Twisted to the loop, and back
 
@@ -80,7 +83,7 @@ class LoopStream(tcp.Connection):
             carrier.write(b"".join(early))
         if not self.reading:
             # Every loop starts to read after this, whatever it is told.
-            self.data_received = self._keep
+            self.data_received = self._keep  # type: ignore[method-assign]
         carrier.set_protocol(cast(Any, self))
         if self.writing:
             self._wait_until_empty()
@@ -117,8 +120,10 @@ class LoopStream(tcp.Connection):
         log.callWithLogger(self, log.err, Failure(error))
 
     def connectionLost(self, reason: Failure) -> None:
-        for name in TLS_METHODS if self.TLS else ("write",):
-            self.__dict__.pop(name, None)
+        self._unbind_write()
+        if self.TLS:
+            for name in TLS_METHODS:
+                self.__dict__.pop(name, None)
         super().connectionLost(reason)
 
     def _closeSocket(self, orderly: bool) -> None:
@@ -139,33 +144,17 @@ class LoopStream(tcp.Connection):
 
     # What the Twisted protocol reads
 
-    @property
-    def protocol(self) -> Any:
-        """The Twisted protocol. Another may take its place at any time, and a method of it another's place."""
-        return self._protocol
-
-    @protocol.setter
-    def protocol(self, protocol: Any) -> None:
-        self._protocol = protocol
-        self._bind_read()
-        if self._carrier is not None:
-            self._bind_write()
-
-    @protocol.deleter
-    def protocol(self) -> None:
-        del self._protocol, self.data_received
-
-    def _bind_read(self) -> None:
-        """Let the loop call the Twisted protocol."""
-        protocol = self._protocol
-        self.data_received = lambda data: protocol.dataReceived(data)
-        if self._carrier is not None:
-            self._carrier.set_protocol(cast(Any, self))
+    def data_received(self, data: bytes) -> None:
+        """From the loop: it has read `data`."""
+        self.protocol.dataReceived(data)
 
     def _keep(self, data: bytes) -> None:
-        """Keep what the loop has read, the only piece until it has been taken."""
+        """In the place of `data_received`, once: keep what the loop has read until somebody takes it."""
+        del self.data_received
+        carrier = cast(Transport, self._carrier)
+        carrier.set_protocol(cast(Any, self))
+        carrier.pause_reading()
         self._early = data
-        cast(Transport, self._carrier).pause_reading()
         self._deliver()
 
     def eof_received(self) -> bool:
@@ -185,7 +174,6 @@ class LoopStream(tcp.Connection):
         if self._early is None:
             return super().doRead()
         early, self._early = self._early, None
-        self._bind_read()
         self.startReading()
         return self._dataReceived(early)
 
@@ -207,6 +195,12 @@ class LoopStream(tcp.Connection):
 
     # What the Twisted protocol writes
 
+    def _unbind_write(self) -> None:
+        """Let the Twisted protocol call `write`."""
+        if self._bound:
+            self._bound = False
+            del self.write
+
     def _bind_write(self) -> None:
         """Let the Twisted protocol call the loop, where nothing has to be seen to at every write."""
         if self.TLS:
@@ -215,8 +209,9 @@ class LoopStream(tcp.Connection):
         special = self.writing or self._leaving or self._aborting or self._writeDisconnected
         pulls = self.producer is not None and not self.streamingProducer
         if carrier is None or special or pulls or isinstance(self.protocol, TLSMemoryBIOProtocol):
-            self.__dict__.pop("write", None)
+            self._unbind_write()
         else:
+            self._bound = True
             self.write = carrier.write  # type: ignore[method-assign]
 
     def write(self, data: bytes) -> None:
@@ -225,7 +220,7 @@ class LoopStream(tcp.Connection):
             return
         _dataMustBeBytes(data)
         # What TLS has to say while it aborts would wait in Twisted's buffer, and be dropped with it.
-        aborting = self._aborting or getattr(self._protocol, "_aborted", False)
+        aborting = self._aborting or getattr(self.protocol, "_aborted", False)
         if self.connected and not self._writeDisconnected and not aborting:
             self._carrier.write(data)
             self._maybePauseProducer()
@@ -292,8 +287,7 @@ class LoopStream(tcp.Connection):
             super().startWriting()
         elif not self.writing:
             self.writing = True
-            if not self.TLS:
-                self.__dict__.pop("write", None)
+            self._unbind_write()
             if self._carrier is not None:
                 self._wait_until_empty()
 
@@ -324,7 +318,7 @@ class LoopStream(tcp.Connection):
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         if not streaming:
             # Before it writes, which it does at once.
-            self.__dict__.pop("write", None)
+            self._unbind_write()
         FileDescriptor.registerProducer(self, producer, streaming)
         if not streaming:
             self.startWriting()
@@ -337,7 +331,7 @@ class LoopStream(tcp.Connection):
         producer, streaming = self.producer, self.streamingProducer
         if producer is not None:
             self.unregisterProducer()
-        self.__dict__.pop("write", None)
+        self._unbind_write()
         startTLS(self, ctx, normal, LoopStream)
         for name in TLS_METHODS:
             setattr(self, name, getattr(self.protocol, name))
@@ -382,8 +376,9 @@ class TCPSocket(socket.socket):
 class Server(LoopStream, tcp.Server):
     """A TCP connection that was accepted."""
 
+    _carried = True
+
     def __init__(self, *args: Any) -> None:
-        self._carried = True
         super().__init__(*args)
         self._hand_over()
 
@@ -422,8 +417,9 @@ class LoopUNIX(LoopStream):
 class UNIXServer(LoopUNIX, unix.Server):
     """A Unix connection that was accepted."""
 
+    _carried = True
+
     def __init__(self, *args: Any) -> None:
-        self._carried = True
         super().__init__(*args)
         self._hand_over()
 
