@@ -101,12 +101,12 @@ class MessageProtocol(StreamProtocol, LineReceiver):
     """
 
     factory: MessageFactory[Any]
-    messages = 0
-    """How many messages have come."""
-    delimiter = b""
-    """The ending of the message that is being answered, and so of its answer."""
 
     def __init__(self) -> None:
+        self.messages = 0
+        """How many messages have come."""
+        self.delimiter = b""
+        """The ending of the message that is being answered, and so of its answer."""
         # Arrived and not yet answered: messages with their common ending, in order. Only a pause leaves any here.
         self._waiting: deque[tuple[Iterator[bytes], bytes]] = deque()
         self._begun = bytearray()  # the message whose ending has not arrived

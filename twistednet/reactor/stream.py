@@ -56,6 +56,7 @@ class LoopStream(tcp.Connection):
         self._bound = True  # write is the loop's
         self.write = None  # type: ignore[assignment, method-assign]
         self._unbind_write()
+        self.disconnecting = self.disconnected = False
         super().__init__(*args)
 
     # From Twisted to the loop, and back
