@@ -42,8 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.reactor = "asyncio"
 
 
-def pytest_collection_finish() -> None:
-    """Let the collections after each test look only at what is made from now on: at everything they take 0.1 s each."""
+@pytest.fixture(autouse=True, scope="module")
+def earlier_objects() -> None:
+    """Let the collections after each test pass over what was there before its module: that takes 0.1 s each time."""
     gc.collect()
     gc.freeze()
 

@@ -15,7 +15,7 @@ from twisted.trial import reporter, runner
 
 from twistednet.reactor import AsyncioReactor, LoopReactor, UvloopReactor
 
-PATIENCE = 15.0
+PATIENCE = 8.0
 """Seconds after which a test gives up; two minutes in Twisted."""
 
 REACTORS = {
