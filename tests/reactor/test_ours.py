@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,10 +59,21 @@ def test_plugins() -> None:
     assert {"twistednet", "twistednet-asyncio"} <= {reactor.shortName for reactor in getReactorTypes()}
 
 
-@pytest.mark.parametrize("kind", [UvloopReactor, AsyncioReactor])
-def test_paused(kind: Callable[[], LoopReactor]) -> None:
+@pytest.fixture(params=[UvloopReactor, AsyncioReactor])
+def reactor(request: pytest.FixtureRequest) -> Iterator[LoopReactor]:
+    """A reactor of its own for a test, beside the one that the tests may be running on."""
+    running_loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    reactor: LoopReactor = request.param()
+    try:
+        yield reactor
+    finally:
+        reactor.loop.close()
+        asyncio._set_running_loop(running_loop)
+
+
+def test_paused(reactor: LoopReactor) -> None:
     """A connection that neither reads nor writes is none of the reactor's descriptors, but closed when it stops."""
-    reactor = kind()
     server = Peer(lambda peer: peer.transport.pauseProducing())
     factory = Factory.forProtocol(lambda: server)
     factory.noisy = False
@@ -75,14 +87,11 @@ def test_paused(kind: Callable[[], LoopReactor]) -> None:
         reactor.disconnectAll()
         assert server.lost.called
         reactor.iterate(0)
-    reactor.loop.close()
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
-@pytest.mark.parametrize("kind", [UvloopReactor, AsyncioReactor])
-def test_adopted(tmp_path: Path, kind: Callable[[], LoopReactor], family: socket.AddressFamily) -> None:
+def test_adopted(tmp_path: Path, reactor: LoopReactor, family: socket.AddressFamily) -> None:
     """The connections of a listening socket that comes from elsewhere are carried by the loop too."""
-    reactor = kind()
     server = Peer()
     factory = Factory.forProtocol(lambda: server)
     factory.noisy = False
@@ -105,7 +114,6 @@ def test_adopted(tmp_path: Path, kind: Callable[[], LoopReactor], family: socket
         reactor.iterate(0)
         reactor.disconnectAll()
         reactor.iterate(0)
-        reactor.loop.close()
 
 
 def test_whose_error() -> None:
