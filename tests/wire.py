@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
@@ -147,6 +150,8 @@ class OneWayWire(StringTransport):
         self._lose(ConnectionAborted())
 
     def setTcpNoDelay(self, enabled: bool) -> None:
+        if isinstance(self.getPeer(), UNIXAddress):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         self.no_delay = enabled
 
 

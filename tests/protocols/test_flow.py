@@ -6,13 +6,14 @@ from typing import Any, cast
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, ITCPTransport
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire import OneWayWire, Wire
-from twistednet.protocols.flow import LINGER, StreamClient, StreamFactory, StreamProtocol
+from twistednet.protocols.flow import LINGER, StreamClient, StreamFactory, StreamProtocol, set_no_delay
 
 
 class Goodbye(StreamProtocol):
@@ -40,13 +41,14 @@ class StreamProtocolTests(SynchronousTestCase):
         self.assertTrue(Wire.to(self.factory).no_delay)
 
     def test_no_delay_is_for_tcp(self) -> None:
-        """On a Unix socket TCP_NODELAY is not set."""
+        """On a Unix socket, where it is an error, TCP_NODELAY is not set; nor where there is no such thing."""
         protocol = self.factory.buildProtocol(None)
         assert protocol is not None
         wire = Wire(protocol)
         wire.peerAddr = UNIXAddress(b"")
         protocol.makeConnection(wire)
         self.assertFalse(hasattr(wire, "no_delay"))
+        set_no_delay(cast(ITCPTransport, StringTransport()))
 
     def test_back_pressure(self) -> None:
         """A peer that does not read is not read from, until it does."""

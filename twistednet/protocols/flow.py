@@ -21,10 +21,10 @@ Sources: RFC 9293 §3.6 (closing a connection; half-close), RFC 1122 §4.2.2.13 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -60,9 +60,9 @@ def can_half_close(transport: ITCPTransport) -> bool:
 
 
 def set_no_delay(transport: ITCPTransport) -> None:
-    """Set TCP_NODELAY where the connection is a TCP one (on a Unix socket the option is an error)."""
-    # Both ends are of one kind; the peer's address is known, and the host's would have to be asked of the system.
-    if isinstance(transport.getPeer(), IPv4Address | IPv6Address):
+    """Set TCP_NODELAY where the connection is a TCP one."""
+    # Twisted's Unix sockets have the method too, and are refused by the system. To look at the address takes longer.
+    with suppress(AttributeError, OSError):
         transport.setTcpNoDelay(True)
 
 
