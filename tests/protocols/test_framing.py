@@ -186,6 +186,17 @@ class MessageTests(SynchronousTestCase):
                 self.assertTrue(wire.send(b"x" * 100000).end().closed)
                 self.assertEqual(wire.received, b"'a'\r\n" + error)
 
+    def test_too_long_anywhere(self) -> None:
+        """One octet too many is found wherever the message begins in what arrives, and whatever the limit."""
+        for limit in range(1, 12):
+            for before in range(3 * limit):
+                for length in (limit, limit + 1):
+                    for ending in (b"\n", b"\r\n"):
+                        stream = b"\n" * before + b"x" * length + ending + b"\n" * 20
+                        wire = self.connect()
+                        wire.protocol.MAX_LENGTH = limit  # type: ignore[attr-defined]
+                        self.assertEqual(wire.send(stream).end().received, expected(stream, limit))
+
     def test_too_long_by_a_cr(self) -> None:
         """A CR that the end of the stream follows, or a pause, is an octet of its message, and may be one too many."""
         question = b"x" * 16384 + b"\r"

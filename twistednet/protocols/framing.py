@@ -177,7 +177,7 @@ class MessageProtocol(StreamProtocol, LineReceiver):
         self._begun += messages.pop()
         self.messages += len(messages)
         mixed = ending == b"\n" and b"\r\n" in data
-        if max(map(len, messages)) > self.MAX_LENGTH:
+        if self._may_exceed(data) and max(map(len, messages)) > self.MAX_LENGTH:
             self._shorten(messages, mixed)
         if mixed:
             for ends_in_cr, run in groupby(messages, key=_ends_in_cr):
@@ -187,6 +187,14 @@ class MessageProtocol(StreamProtocol, LineReceiver):
                     self._waiting.append((iter(list(run)), b"\n"))
         elif messages:
             self._waiting.append((iter(messages), ending))
+
+    def _may_exceed(self, data: bytes) -> bool:
+        """Whether a message in `data` may be too long, without a look at each: in many, that takes half the time."""
+        # If one is, there is no LF in the half of it that begins at a multiple of that.
+        half = self.MAX_LENGTH // 2 or 1
+        return len(data) > self.MAX_LENGTH and any(
+            data.find(b"\n", start, start + half) < 0 for start in range(0, len(data), half)
+        )
 
     def _shorten(self, messages: list[bytes], mixed: bool) -> None:
         """Drop the first message that is too long, and all after it."""
