@@ -158,7 +158,7 @@ class Dialogue:
     """All that is asked and advised.
 
     :param greeting: the lines before the first question.
-    :param goodbye: the lines after ``quit``.
+    :param goodbye: the lines after ``quit``, and to who has not been understood too often.
     :param start: the name of the first question.
     :param questions: by name; answers lead from `start` to every one, and never back.
     :param endings: by name.
