@@ -135,6 +135,34 @@ def test_iterate(reactor: LoopReactor) -> None:
         call.cancel()
 
 
+def test_iterate_while_running(reactor: LoopReactor) -> None:
+    """``iterate`` called while the reactor runs sends what has been written, calls timers, and ends nothing."""
+    called: list[str] = []
+    server = Peer(lambda peer: peer.transport.pauseProducing())
+    factory = Factory.forProtocol(lambda: server)
+    factory.noisy = False
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    with connect(port.getHost().port) as client:
+
+        def nested() -> None:
+            server.transport.write(b"hello")
+            reactor.callLater(0, called.append, "a timer")
+            reactor.iterate()
+            client.settimeout(PATIENCE)
+            assert client.recv(5) == b"hello"
+            assert called == ["a timer"]
+            reactor.callLater(0.02, reactor.crash)
+            reactor.callLater(0.01, called.append, "went on")
+
+        server.opened.addCallback(lambda _server: reactor.callLater(0.02, nested))
+        reactor.run(installSignalHandlers=False)
+        assert called == ["a timer", "went on"]
+        port.stopListening()
+        reactor.iterate(0)
+        reactor.disconnectAll()
+        reactor.iterate(0)
+
+
 def test_iterate_does_not_wait(reactor: LoopReactor) -> None:
     """A thousand calls of ``iterate(0)`` with nothing to do don't wait: they took ten seconds when each did."""
     before = reactor.loop.time()
@@ -163,6 +191,20 @@ def test_run_after_crash(reactor: LoopReactor) -> None:
     reactor.callLater(0.02, reactor.crash)
     reactor.run(installSignalHandlers=False)
     assert len(ended) == 4
+
+
+def test_clock_that_jumps(reactor: LoopReactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call is made at once that is due at once, though the clock was set forward after another had been scheduled."""
+    called: list[str] = []
+    seconds = reactor.seconds
+    reactor.callLater(7200, called.append, "in two hours")
+    monkeypatch.setattr(reactor, "seconds", lambda: seconds() + 3600)
+    reactor.callLater(0, called.append, "at once")
+    reactor.callLater(float("inf"), called.append, "never")
+    reactor.iterate(0.05)
+    assert called == ["at once"]
+    for call in reactor.getDelayedCalls():
+        call.cancel()
 
 
 def test_no_turning_while_waiting(reactor: LoopReactor) -> None:

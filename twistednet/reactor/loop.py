@@ -33,6 +33,9 @@ BACKLOG = 4096
 """The length that is used instead: Linux's own limit since 5.4. In a queue of 50 a burst of connects is dropped, and
 each client tries again after a second."""
 
+LONGEST = 86400.0
+"""Seconds after which the timers are looked at, at the latest."""
+
 DIRECT_SECONDS = 1.0
 """For so long at most, writes of a connection go straight to the loop before they are collected again, to see whether
 its protocol still answers each arrival with exactly one write."""
@@ -73,7 +76,15 @@ class LoopReactor(AsyncioSelectorReactor):
         self._justStopped = False
 
     def iterate(self, delay: float = 0) -> None:
-        """Run for `delay` seconds; with 0, handle what is ready, and return."""
+        """Run for `delay` seconds; with 0, handle what is ready, and return.
+
+        A loop can't run within itself. Called while the reactor runs, this sends what has been written and calls the
+        timers that are due, and reads nothing.
+        """
+        if self.loop.is_running():
+            self._flush()
+            self.runUntilCurrent()
+            return
         ending = self.loop.call_later(delay, self._stop_loop) if delay else self.loop.call_soon(self._stop_loop)
         self._run_loop()
         ending.cancel()
@@ -100,26 +111,27 @@ class LoopReactor(AsyncioSelectorReactor):
 
     def callLater(self, delay: float, callable: Any, *args: object, **kwargs: object) -> DelayedCall:  # noqa: A002
         call = PosixReactorBase.callLater(self, delay, callable, *args, **kwargs)
-        if self._scheduledAt is None or call.time < self._scheduledAt:
-            self._schedule(call.time)
+        self._schedule(delay)
         return call
 
     def _reschedule(self) -> None:
         timeout = self.timeout()
         if timeout is not None:
-            self._schedule(self.seconds() + timeout)
+            self._schedule(timeout)
 
-    def _schedule(self, when: float) -> None:
-        """Have the timers looked at when `seconds` is `when`."""
+    def _schedule(self, delay: float) -> None:
+        """Have the timers looked at after `delay` seconds, unless that happens before."""
+        when = self.loop.time() + delay
+        if self._scheduledAt is not None and self._scheduledAt <= when:
+            return
         if self._timerHandle is not None:
             self._timerHandle.cancel()
         self._scheduledAt = when
-        delay = when - self.seconds()
         if delay <= 0:
             self._timerHandle = self.loop.call_soon(self._onTimer)
         else:
             # The loops count in milliseconds. Woken too early, they would turn without pause until the time has come.
-            self._timerHandle = self.loop.call_later(ceil(delay * 1000) / 1000, self._onTimer)
+            self._timerHandle = self.loop.call_later(ceil(min(delay, LONGEST) * 1000) / 1000, self._onTimer)
 
     # Writes that have been collected
 
@@ -132,7 +144,10 @@ class LoopReactor(AsyncioSelectorReactor):
     def _flush(self) -> None:
         streams, self._to_flush = self._to_flush, []
         for stream in streams:
-            stream.flush()
+            try:
+                stream.flush()
+            except BaseException:  # a producer's, from pauseProducing
+                log.err()
 
     def writes_directly(self, stream: LoopStream) -> None:
         """The writes of `stream` go straight to the loop, until `DIRECT_SECONDS` have passed."""
