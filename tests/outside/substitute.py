@@ -23,7 +23,7 @@ def substitute(name: str) -> None:
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
     def install_ours(eventloop: asyncio.AbstractEventLoop | None = None) -> None:
-        install(eventloop or asyncio.get_event_loop())
+        install(eventloop or asyncio.new_event_loop())
 
     asyncioreactor.AsyncioSelectorReactor = LoopReactor  # type: ignore[misc, assignment]
     asyncioreactor.install = install_ours

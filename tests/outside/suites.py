@@ -125,7 +125,7 @@ SUITES = (
         "pytest",
         ("tests", "-m", "not requires_internet"),
         (
-            *("scrapy==2.19.0", f"twisted[tls,http2]=={TWISTED}", "pytest==9.2.0"),
+            *("scrapy==2.19.0", f"twisted[tls,http2]=={TWISTED}", "pytest==9.1.1"),
             *("attrs==26.1.0", "pexpect==4.9.0", "psutil==7.2.2", "pyftpdlib==2.2.0", "pygments==2.21.0"),
             *("pytest-rerunfailures==16.7", "pytest-timeout==2.4.0", "pytest-twisted==1.14.3", "sybil==10.1.0"),
         ),
