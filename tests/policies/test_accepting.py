@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from twistednet.policies.accepting import REST, accept_patiently
-from twistednet.reactor import BACKLOG
+from twistednet.reactor.loop import BACKLOG
 
 
 class Listening(socket.socket):

@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twistednet.policies.sparse_log import SparseLog
-from twistednet.reactor import BACKLOG, TWISTEDS_BACKLOG
+from twistednet.reactor.loop import BACKLOG, TWISTEDS_BACKLOG
 
 REST = 0.1
 """Seconds."""

@@ -74,198 +74,25 @@ What is not supported
     - The attributes of Twisted's transports that are not part of an interface: ``dataBuffer``, ``doWrite`` and such.
 """
 
-# ruff: noqa: N803 (the parameters of Twisted's methods have the names that Twisted gives them)
-
 from __future__ import annotations
 
 import asyncio
-import signal
-import socket
-from typing import Any, Literal
+from typing import Literal
 
-from twisted.internet._signals import _MultiSignalHandling
-from twisted.internet.asyncioreactor import AsyncioSelectorReactor
-from twisted.internet.error import UnsupportedAddressFamily
-from twisted.internet.main import CONNECTION_LOST, installReactor
-from twisted.internet.process import reapAllProcesses
-from twisted.python import log
-from twisted.python.failure import Failure
-
-from twistednet.reactor.datagram import MulticastPort
-from twistednet.reactor.datagram import Port as UDPPort
-from twistednet.reactor.stream import Connector, LoopStream, Port, UNIXConnector, UNIXPort
+from twistednet.reactor.asyncioreactor import AsyncioReactor
+from twistednet.reactor.loop import LoopReactor, install_reactor
+from twistednet.reactor.uvloopreactor import UvloopReactor
 
 __all__ = ["AsyncioReactor", "LoopReactor", "UvloopReactor", "install"]
-
-TWISTEDS_BACKLOG = 50
-"""The length of the listen queue where nobody has said one."""
-BACKLOG = 4096
-"""What it is here: Linux's own limit since 5.4. In Twisted's, a burst of connects is dropped, and tries again after
-a second."""
-
-
-class LoopReactor(AsyncioSelectorReactor):
-    """Twisted's asyncio reactor, with streams that the loop carries.
-
-    :param loop: the loop to run on.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.streams: set[LoopStream] = set()
-        super().__init__(loop)
-        self._report = self.loop.get_exception_handler()
-        self.loop.set_exception_handler(self._loop_failed)
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that this reactor runs on."""
-        return self._asyncioEventloop
-
-    def _loop_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if isinstance(protocol := context.get("protocol"), LoopStream):
-            protocol.failed(context["exception"])
-        elif self._report is None:
-            loop.default_exception_handler(context)
-        else:
-            self._report(loop, context)
-
-    def _signalsFactory(self) -> Any:
-        return _MultiSignalHandling((super()._signalsFactory(), ChildSignal(self.loop)))
-
-    # What Twisted asks a reactor about its descriptors
-
-    def addReader(self, reader: Any) -> None:
-        reader.startReading() if reader in self.streams else super().addReader(reader)
-
-    def removeReader(self, reader: Any) -> None:
-        reader.stopReading() if reader in self.streams else super().removeReader(reader)
-
-    def addWriter(self, writer: Any) -> None:
-        writer.startWriting() if writer in self.streams else super().addWriter(writer)
-
-    def removeWriter(self, writer: Any) -> None:
-        writer.stopWriting() if writer in self.streams else super().removeWriter(writer)
-
-    def getReaders(self) -> list[Any]:
-        return [*super().getReaders(), *(stream for stream in self.streams if stream.reading)]
-
-    def getWriters(self) -> list[Any]:
-        return [*super().getWriters(), *(stream for stream in self.streams if stream.writing)]
-
-    def removeAll(self) -> list[Any]:
-        streams = [stream for stream in self.streams if stream.reading or stream.writing]
-        for stream in streams:
-            stream.stopReading()
-            stream.stopWriting()
-        return [*super().removeAll(), *streams]
-
-    def disconnectAll(self) -> None:
-        super().disconnectAll()
-        for stream in list(self.streams):
-            log.callWithLogger(stream, stream.connectionLost, Failure(CONNECTION_LOST))
-
-    # What Twisted asks a reactor for
-
-    def listenTCP(self, port: Any, factory: Any, backlog: int = TWISTEDS_BACKLOG, interface: str = "") -> Port:
-        listening = Port(port, factory, queue_length(backlog), interface, self)
-        listening.startListening()
-        return listening
-
-    def connectTCP(
-        self, host: str, port: int, factory: Any, timeout: float = 30.0, bindAddress: Any = None
-    ) -> Connector:
-        connector = Connector(host, port, factory, timeout, bindAddress, self)
-        connector.connect()
-        return connector
-
-    def listenUNIX(
-        self, address: Any, factory: Any, backlog: int = TWISTEDS_BACKLOG, mode: int = 0o666, wantPID: int = 0
-    ) -> UNIXPort:
-        listening = UNIXPort(address, factory, queue_length(backlog), mode, self, wantPID)
-        listening.startListening()
-        return listening
-
-    def connectUNIX(self, address: Any, factory: Any, timeout: float = 30, checkPID: int = 0) -> UNIXConnector:
-        connector = UNIXConnector(address, factory, timeout, self, checkPID)
-        connector.connect()
-        return connector
-
-    def adoptStreamPort(self, fileDescriptor: int, addressFamily: socket.AddressFamily, factory: Any) -> Any:
-        listening: Any
-        if addressFamily == socket.AF_UNIX:
-            listening = UNIXPort._fromListeningDescriptor(self, fileDescriptor, factory)
-        elif addressFamily in (socket.AF_INET, socket.AF_INET6):
-            listening = Port._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
-        else:
-            raise UnsupportedAddressFamily(addressFamily)
-        listening.startListening()
-        return listening
-
-    def listenUDP(self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192) -> UDPPort:
-        listening = UDPPort(port, protocol, interface, maxPacketSize, self)
-        listening.startListening()
-        return listening
-
-    def listenMulticast(
-        self,
-        port: int,
-        protocol: Any,
-        interface: str = "",
-        maxPacketSize: int = 8192,
-        listenMultiple: bool = False,
-    ) -> MulticastPort:
-        listening = MulticastPort(port, protocol, interface, maxPacketSize, self, listenMultiple)
-        listening.startListening()
-        return listening
-
-
-class ChildSignal:
-    """Sees the end of child processes where the loop has taken the descriptor that Twisted is told of signals by:
-    uvloop does so as soon as it runs, asyncio when it is given a signal to care for.
-
-    :param loop: the loop.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    def install(self) -> None:
-        signal.signal(signal.SIGCHLD, lambda *_: self._loop.call_soon_threadsafe(reapAllProcesses))
-        signal.siginterrupt(signal.SIGCHLD, False)
-
-    def uninstall(self) -> None:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-
-class UvloopReactor(LoopReactor):
-    """The reactor on uvloop.
-
-    :raises ImportError: where uvloop is not installed.
-    """
-
-    def __init__(self) -> None:
-        import uvloop
-
-        super().__init__(uvloop.new_event_loop())
-
-
-class AsyncioReactor(LoopReactor):
-    """The reactor on asyncio's own loop."""
-
-    def __init__(self) -> None:
-        super().__init__(asyncio.SelectorEventLoop())
-
-
-def queue_length(backlog: int) -> int:
-    """The length of the listen queue of which the caller, or Twisted for him, says that it be `backlog`."""
-    return BACKLOG if backlog == TWISTEDS_BACKLOG else backlog
 
 
 def install(loop: asyncio.AbstractEventLoop | Literal["uvloop", "asyncio"] | None = None) -> LoopReactor:
     """Make this the global reactor.
 
-    :param loop: a loop, or the name of one; uvloop where it is installed, and else asyncio's, when left out.
-    :raises twisted.internet.error.ReactorAlreadyInstalledError: where there is one already.
+    :param loop: a loop, or the name of one. Left out, uvloop when it is installed, and asyncio's own otherwise.
+    :return: the reactor.
+    :raises ImportError: when uvloop is named and not installed.
+    :raises twisted.internet.error.ReactorAlreadyInstalledError: when there is a reactor already.
     """
     reactor: LoopReactor
     if loop is None:
@@ -277,6 +104,5 @@ def install(loop: asyncio.AbstractEventLoop | Literal["uvloop", "asyncio"] | Non
         reactor = {"uvloop": UvloopReactor, "asyncio": AsyncioReactor}[loop]()
     else:
         reactor = LoopReactor(loop)
-    asyncio.set_event_loop(reactor.loop)
-    installReactor(reactor)
+    install_reactor(reactor)
     return reactor

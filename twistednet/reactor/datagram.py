@@ -71,6 +71,8 @@ class Port(udp.Port):
             if self._connectedAddr:
                 self.protocol.connectionRefused()
         except OSError as error:
+            if not self.connected:
+                return  # The protocol has closed the port, and with it the socket.
             if self._connectedAddr:
                 raise
             self._failed(error)

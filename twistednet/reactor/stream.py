@@ -1,7 +1,7 @@
 """Stream connections that the loop carries: Twisted's own transports, with the loop in place of the descriptor.
 
-See the package's docstring for the life of a connection. Here is only what differs from Twisted's classes: how data
-is read and written, and how the loop's news become the readiness events that Twisted's classes understand.
+The package's docstring describes the life of a connection. This module has only what differs from Twisted's classes:
+how data is read and written, and how the loop's callbacks become the readiness events that Twisted's classes expect.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import _socket
 import socket
 import struct
+import sys
 from asyncio import Future, Transport
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from time import perf_counter
 from typing import Any, cast
 
 from twisted.internet import tcp, unix
@@ -26,13 +28,19 @@ from twisted.python.failure import Failure
 DONE = Failure(ConnectionDone())
 
 TLS_METHODS = ("write", "writeSequence", "loseConnection", "registerProducer", "unregisterProducer")
-"""What goes through TLS once it has been started."""
+"""The methods that go through TLS once it has been started."""
+
+QUICK = 20e-6
+"""Seconds within which ``dataReceived`` returns if what collecting costs counts at all."""
+QUICK_ANSWERS = 4
+"""After so many arrivals in a row that were each answered with one write, and within `QUICK`, writes go straight to
+the loop."""
 
 
 class LoopStream(tcp.Connection):
     """Mixed in before one of Twisted's stream transports: lets the loop carry the connection.
 
-    One object is the transport of the Twisted protocol, and the asyncio protocol of the loop's transport.
+    One object is the transport of the Twisted protocol and the asyncio protocol of the loop's transport.
     """
 
     reactor: Any
@@ -40,22 +48,23 @@ class LoopStream(tcp.Connection):
     _writeDisconnected: bool
     _tempDataBuffer: list[bytes]
 
-    _carried = False
-    """It is the loop that watches the descriptor and closes it."""
+    _handed_over = False
+    """The loop watches the descriptor and closes it."""
 
     def __init__(self, *args: Any) -> None:
-        # Nearly all that will ever be set is set here: Python keeps the names of attributes once for all objects of a
-        # class if the first objects have them from the start, and else in each, which takes twice the memory.
-        self._carrier: Transport | None = None  # the loop's transport, from the loop's first word to its last
+        # Nearly every attribute is set here: CPython shares the names of attributes among the instances of a class if
+        # the first instances get them from the start. Otherwise each instance has a dictionary of twice the size.
+        self._loop_transport: Transport | None = None  # from connection_made to connectionLost
+        self._send: Callable[[bytes], object] | None = None  # the loop's write, while writes go straight to it
+        self._quick_answers = 0  # how many arrivals in a row were answered with one write, within QUICK
+        self._receiving = False  # the protocol's dataReceived is running
+        self._loop_paused = True  # the loop wants no more for now: it is still to come, or has called pause_writing
         self.reading = False
-        self.writing = False  # somebody waits until the loop's buffer is empty (Twisted: until it may write)
-        self._leaving = False  # to be taken back from the loop, as soon as the loop's buffer is empty
-        self._early: bytes | None = None  # what the loop has read, and nobody taken; empty for the end of the stream
+        self.writing = False  # Twisted waits until it may write; here, until the loop's buffer is empty
+        self._detaching = False  # to be taken back from the loop as soon as the loop's buffer is empty
+        self._early: bytes | None = None  # read by the loop before it was asked for; b"" is the end of the stream
         self._ended = False  # the end of the stream has been read
-        self._delays = False  # TCP_NODELAY, which the loops set, has been taken away
-        self._bound = True  # write is the loop's
-        self.write = None  # type: ignore[assignment, method-assign]
-        self._unbind_write()
+        self._delays = False  # TCP_NODELAY, which the loops set, has been turned off
         self.disconnecting = self.disconnected = False
         super().__init__(*args)
 
@@ -63,7 +72,7 @@ class LoopStream(tcp.Connection):
 
     def _hand_over(self) -> None:
         """Give the socket to the loop, which calls `connection_made` on its next turn."""
-        self._carried = True
+        self._handed_over = True
         self.reactor.streams.add(self)
         # This coroutine makes the transport before it first waits, and has nothing left to do afterwards. A task
         # for it would cost every connection two more turns of the loop.
@@ -71,64 +80,56 @@ class LoopStream(tcp.Connection):
         waiter: Future[None] = next(starting)
         waiter.add_done_callback(lambda _waiter: next(starting, None))
 
-    def connection_made(self, carrier: Transport) -> None:
-        """From the loop: it has the connection, and is about to read."""
+    def connection_made(self, loop_transport: Transport) -> None:
+        """From the loop: it has the connection, and starts to read after this, whether the protocol reads or not."""
         if not self.connected:
-            carrier.abort()
+            loop_transport.abort()
             return
-        self._carrier = carrier
-        carrier.set_write_buffer_limits(high=self.bufferSize, low=0)
-        if self._tempDataLen and not self._leaving:
-            # What was written in connectionMade.
-            early, self._tempDataBuffer, self._tempDataLen = self._tempDataBuffer, [], 0
-            carrier.write(b"".join(early))
-        if not self.reading:
-            # Every loop starts to read after this, whatever it is told.
-            self.data_received = self._keep  # type: ignore[method-assign]
-        carrier.set_protocol(cast(Any, self))
-        if self.writing:
+        self._loop_transport = loop_transport
+        self._loop_paused = False
+        loop_transport.set_write_buffer_limits(high=self.bufferSize, low=0)
+        self.flush()  # what was written in connectionMade
+        if self.writing or self.producerPaused:
             self._wait_until_empty()
-        self._bind_write()
 
     def _take_back(self) -> None:
         """Go on without the loop, on a duplicate of the socket."""
-        carrier, self._carrier = self._carrier, None
-        assert carrier is not None
+        loop_transport, self._loop_transport = self._loop_transport, None
+        assert loop_transport is not None
         self.socket = self.socket.dup()
         self.fileno = self.socket.fileno
-        self._leaving = self._carried = False
+        self._detaching = self._handed_over = False
         self.reactor.streams.discard(self)
-        carrier.abort()
+        loop_transport.abort()
         if self.reading:
             self.startReading()
         self.startWriting()
 
     def connection_lost(self, error: BaseException | None) -> None:
-        """From the loop: it has closed the connection; by itself, unless it was told to."""
-        if self._carrier is None:
-            return
-        if error is None or raised_by_loop(error):
-            error = CONNECTION_LOST
-        elif isinstance(error, OSError):
-            # The loop says nothing of an exception that could be the network's.
-            self.failed(error)
-        if self._aborting:
-            return  # That is the reason, and on its way.
-        self.reactor._disconnectSelectable(self, error, False)
+        """From the loop: it has closed the connection because of `error`, or because it was told to."""
+        # A connection that is being aborted has its reason already, and connectionLost is scheduled.
+        if self._loop_transport is not None and not self._aborting:
+            if error is not None and not isinstance(error, OSError):
+                log.callWithLogger(self, log.err, Failure(error))
+            log.callWithLogger(self, self.reactor._disconnectSelectable, self, CONNECTION_LOST, False)
 
-    def failed(self, error: BaseException) -> None:
-        """From the loop: the Twisted protocol has raised `error`."""
-        log.callWithLogger(self, log.err, Failure(error))
+    def _protocol_failed(self) -> None:
+        """The Twisted protocol has raised an exception: log it, and close the connection with it as the reason."""
+        error = sys.exc_info()[1]
+        log.callWithLogger(self, log.err)
+        log.callWithLogger(self, self.reactor._disconnectSelectable, self, error, True)
 
     def connectionLost(self, reason: Failure) -> None:
-        self._unbind_write()
+        self.collect_writes()
+        self._tempDataBuffer.clear()
+        self._tempDataLen = 0
         if self.TLS:
             for name in TLS_METHODS:
                 self.__dict__.pop(name, None)
         super().connectionLost(reason)
 
     def _closeSocket(self, orderly: bool) -> None:
-        if not self._carried:
+        if not self._handed_over:
             super()._closeSocket(orderly)
             return
         self.reactor.streams.discard(self)
@@ -137,32 +138,55 @@ class LoopStream(tcp.Connection):
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             except OSError:
                 pass  # The loop has closed it already.
-        carrier, self._carrier = self._carrier, None
-        if carrier is not None:
-            carrier.abort()
+        loop_transport, self._loop_transport = self._loop_transport, None
+        if loop_transport is not None:
+            loop_transport.abort()
             self.socket.close()
-        # Else the loop has still to come with it, and must find an open descriptor.
+        # Otherwise connection_made is still to come, and must find an open descriptor.
 
-    # What the Twisted protocol reads
+    # Reading
 
     def data_received(self, data: bytes) -> None:
         """From the loop: it has read `data`."""
-        self.protocol.dataReceived(data)
+        if self._send is not None:
+            try:
+                self.protocol.dataReceived(data)
+            except BaseException:
+                self._protocol_failed()
+        elif self.reading:
+            self._receive(data)
+        else:
+            # The protocol paused its transport before the loop began to read.
+            cast(Transport, self._loop_transport).pause_reading()
+            self._early = data
 
-    def _keep(self, data: bytes) -> None:
-        """In the place of `data_received`, once: keep what the loop has read until somebody takes it."""
-        del self.data_received
-        carrier = cast(Transport, self._carrier)
-        carrier.set_protocol(cast(Any, self))
-        carrier.pause_reading()
-        self._early = data
-        self._deliver()
+    def _receive(self, data: bytes) -> None:
+        """Deliver `data`, and see whether it is answered as quickly as by one who could write directly."""
+        before = len(self._tempDataBuffer)
+        self._receiving = True
+        began = perf_counter()
+        try:
+            self.protocol.dataReceived(data)
+        except BaseException:
+            self._protocol_failed()
+        self._receiving = False
+        written = len(self._tempDataBuffer) - before
+        if written == 1 and perf_counter() - began < QUICK:
+            self._quick_answers += 1
+            if self._quick_answers == QUICK_ANSWERS:
+                self._write_directly()
+        elif written:
+            self._quick_answers = 0
 
     def eof_received(self) -> bool:
         """From the loop: the peer has ended its stream. The connection stays; Twisted decides what becomes of it."""
         self._ended = True
         if self.reading:
-            self.readConnectionLost(DONE)
+            self.reading = False
+            try:
+                self.readConnectionLost(DONE)
+            except BaseException:
+                self._protocol_failed()
         else:
             self._early = b""
         return True
@@ -179,55 +203,57 @@ class LoopStream(tcp.Connection):
         return self._dataReceived(early)
 
     def startReading(self) -> None:
+        if self._ended and self._early is None:
+            return  # There is nothing to come.
         self.reading = True
         if self._early is not None:
             self.reactor.loop.call_soon(self._deliver)
-        elif not self._carried:
+        elif not self._handed_over:
             super().startReading()
-        elif self._carrier is not None and not self._ended:
-            self._carrier.resume_reading()
+        elif self._loop_transport is not None:
+            self._loop_transport.resume_reading()
 
     def stopReading(self) -> None:
         self.reading = False
-        if not self._carried:
+        if not self._handed_over:
             super().stopReading()
-        elif self._carrier is not None:
-            self._carrier.pause_reading()
+        elif self._loop_transport is not None:
+            self._loop_transport.pause_reading()
 
-    # What the Twisted protocol writes
-
-    def _unbind_write(self) -> None:
-        """Let the Twisted protocol call `write`."""
-        if self._bound:
-            self._bound = False
-            del self.write
-
-    def _bind_write(self) -> None:
-        """Let the Twisted protocol call the loop, where nothing has to be seen to at every write."""
-        if self.TLS:
-            return
-        carrier = self._carrier if self.connected else None
-        special = self.writing or self._leaving or self._aborting or self._writeDisconnected
-        pulls = self.producer is not None and not self.streamingProducer
-        if carrier is None or special or pulls or isinstance(self.protocol, TLSMemoryBIOProtocol):
-            self._unbind_write()
-        else:
-            self._bound = True
-            self.write = carrier.write  # type: ignore[method-assign]
+    # Writing
 
     def write(self, data: bytes) -> None:
-        if self._carrier is None or self._leaving:
-            FileDescriptor.write(self, data)
+        """Send `data`.
+
+        What is written in one turn of the loop is collected, and leaves in one piece before the loop next waits for
+        events; earlier when 64 KiB have been collected. So many small writes cost one system call, one segment and one
+        wake-up of the peer.
+
+        Where the protocol answers each arrival quickly and with one write, there is nothing to collect: ``write`` then
+        calls the loop's own, which sends at once. Once a second the reactor has such connections collect again, for
+        the case that their protocols have changed what they do.
+        """
+        send = self._send
+        if send is not None:
+            send(data)
             return
-        _dataMustBeBytes(data)
-        # What TLS has to say while it aborts would wait in Twisted's buffer, and be dropped with it.
-        aborting = self._aborting or getattr(self.protocol, "_aborted", False)
-        if self.connected and not self._writeDisconnected and not aborting:
-            self._carrier.write(data)
-            self._maybePauseProducer()
-            if self.producer is not None and not self.streamingProducer:
-                # It is asked for more when this has left.
-                self.startWriting()
+        if type(data) is not bytes:
+            _dataMustBeBytes(data)
+        if not self._handed_over or self._detaching:
+            FileDescriptor.write(self, data)
+        elif data and self.connected and not self._writeDisconnected:
+            collected = self._tempDataBuffer
+            if not collected:
+                self.reactor.flush_soon(self)
+            if not self._receiving:
+                self._quick_answers = 0
+            collected.append(data)
+            self._tempDataLen += len(data)
+            if self._loop_paused:
+                self.flush()
+                self._maybePauseProducer()
+            elif self._tempDataLen >= self.bufferSize:
+                self.flush()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         pieces = list(iovec)
@@ -235,66 +261,102 @@ class LoopStream(tcp.Connection):
             _dataMustBeBytes(piece)
         self.write(b"".join(pieces))
 
+    def flush(self) -> None:
+        """Give the loop what has been collected."""
+        loop_transport, collected = self._loop_transport, self._tempDataBuffer
+        if not collected or loop_transport is None or self._detaching or self._aborting:
+            return
+        data = collected[0] if len(collected) == 1 else b"".join(collected)
+        collected.clear()
+        self._tempDataLen = 0
+        loop_transport.write(data)
+        if self.producer is not None and not self.streamingProducer:
+            # It is asked for more when this has left.
+            self.startWriting()
+
+    def _write_directly(self) -> None:
+        """Let writes go straight to the loop, unless something has to be done at each."""
+        self._quick_answers = 0
+        if (
+            self._loop_transport is not None
+            and not (self.writing or self._loop_paused or self._detaching or self._aborting or self._writeDisconnected)
+            and (self.producer is None or self.streamingProducer)
+            # TLS may write while it aborts, which must not be sent.
+            and not isinstance(self.protocol, TLSMemoryBIOProtocol)
+        ):
+            self.flush()
+            self._send = self._loop_transport.write
+            self.reactor.writes_directly(self)
+
+    def collect_writes(self) -> None:
+        """Collect what is written from now on."""
+        if self._send is not None:
+            self._send = None
+            self.reactor.direct.discard(self)
+
     def writeSomeData(self, data: bytes) -> Any:
         # What the loop carries waits in the loop's buffer, and not in Twisted's.
-        return 0 if self._carried else super().writeSomeData(data)
+        return 0 if self._handed_over else super().writeSomeData(data)
 
     def _isSendBufferFull(self) -> bool:
-        if self._carrier is None or self._leaving:
-            return bool(super()._isSendBufferFull())
-        return self._carrier.get_write_buffer_size() > self.bufferSize
+        return self.bytes_waiting() > self.bufferSize
 
     def bytes_waiting(self) -> int:
         """How many octets wait to be taken by the system."""
-        waiting: int = self._tempDataLen
-        return waiting if self._carrier is None else waiting + self._carrier.get_write_buffer_size()
+        waiting = len(self.dataBuffer) - self.offset + self._tempDataLen
+        if self._loop_transport is not None:
+            waiting += self._loop_transport.get_write_buffer_size()
+        return waiting
 
     def pause_writing(self) -> None:
-        """From the loop: its buffer is full; or not empty, if that is waited for."""
-        self._maybePauseProducer()
+        """From the loop: its buffer is above the limit that was set, which is 0 while Twisted waits to write."""
+        self._loop_paused = True
+        self.collect_writes()
+        log.callWithLogger(self, self._maybePauseProducer)
 
     def resume_writing(self) -> None:
         """From the loop: its buffer is empty."""
+        self._loop_paused = False
         # Not at once: asyncio's transport doesn't expect to be closed from here.
         self.reactor.loop.call_soon(self._emptied)
 
     def _wait_until_empty(self) -> None:
-        carrier = cast(Transport, self._carrier)
-        if carrier.get_write_buffer_size():
-            carrier.set_write_buffer_limits(high=0)
+        loop_transport = cast(Transport, self._loop_transport)
+        self.flush()
+        if loop_transport.get_write_buffer_size():
+            loop_transport.set_write_buffer_limits(high=0)
         else:
             self.reactor.loop.call_soon(self._emptied)
 
     def _emptied(self) -> None:
-        """The loop's buffer is empty: Twisted's chance to write, or to close."""
-        carrier = self._carrier
-        if carrier is None or self._aborting:
+        """The loop's buffer is empty: Twisted may write, or close."""
+        if self._loop_transport is None or self._aborting:
             return
-        if carrier.get_write_buffer_size():
+        self.flush()
+        if self._loop_transport.get_write_buffer_size():
             # Something has been written since.
             self._wait_until_empty()
-        elif self._leaving:
+        elif self._detaching:
             self._take_back()
         elif self.disconnecting and self.producer is None:
             log.callWithLogger(self, self.connectionLost, DONE)
         else:
-            carrier.set_write_buffer_limits(high=self.bufferSize, low=0)
+            self._loop_transport.set_write_buffer_limits(high=self.bufferSize, low=0)
             if self.writing or self.producerPaused:
                 log.callWithLogger(self, self.reactor._readOrWrite, self, False)
-            self._bind_write()
 
     def startWriting(self) -> None:
-        if not self._carried:
+        if not self._handed_over:
             super().startWriting()
         elif not self.writing:
             self.writing = True
-            self._unbind_write()
-            if self._carrier is not None:
+            self.collect_writes()
+            if self._loop_transport is not None:
                 self._wait_until_empty()
 
     def stopWriting(self) -> None:
         self.writing = False
-        if not self._carried:
+        if not self._handed_over:
             super().stopWriting()
 
     def setTcpNoDelay(self, enabled: bool) -> None:
@@ -302,10 +364,10 @@ class LoopStream(tcp.Connection):
             super().setTcpNoDelay(enabled)
             self._delays = not enabled
 
-    # The rest of a transport. What Twisted's TLS mixin does in these it does by overriding: see startTLS.
+    # The rest of a transport. Twisted's TLS mixin overrides these; here startTLS replaces them.
 
     def loseConnection(self) -> None:
-        if not self._carried:
+        if not self._handed_over:
             FileDescriptor.loseConnection(self)
         elif self.connected and not self.disconnecting:
             self.stopReading()
@@ -314,40 +376,28 @@ class LoopStream(tcp.Connection):
 
     def abortConnection(self) -> None:
         super().abortConnection()
-        self._bind_write()
+        self.collect_writes()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         if not streaming:
-            # Before it writes, which it does at once.
-            self._unbind_write()
+            self.collect_writes()
         FileDescriptor.registerProducer(self, producer, streaming)
         if not streaming:
             self.startWriting()
 
     def unregisterProducer(self) -> None:
         FileDescriptor.unregisterProducer(self)
-        self._bind_write()
 
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
         producer, streaming = self.producer, self.streamingProducer
         if producer is not None:
             self.unregisterProducer()
-        self._unbind_write()
+        self.collect_writes()
         startTLS(self, ctx, normal, LoopStream)
         for name in TLS_METHODS:
             setattr(self, name, getattr(self.protocol, name))
         if producer is not None:
             self.registerProducer(producer, streaming)
-
-
-def raised_by_loop(error: BaseException) -> bool:
-    """Whether `error`, for which the loop has closed a connection, is the network's, and not the protocol's."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    # uvloop makes its errors without raising them.
-    module = "asyncio" if traceback is None else traceback.tb_frame.f_globals.get("__name__", "")
-    return isinstance(error, OSError) and module.startswith("asyncio")
 
 
 class TCPSocket(socket.socket):
@@ -377,7 +427,7 @@ class TCPSocket(socket.socket):
 class Server(LoopStream, tcp.Server):
     """A TCP connection that was accepted."""
 
-    _carried = True
+    _handed_over = True
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -402,23 +452,23 @@ class LoopUNIX(LoopStream):
         if not IFileDescriptorReceiver.providedBy(self.protocol):
             super()._hand_over()
             return
-        self._carried = False
+        self._handed_over = False
         if self.reading:
             self.startReading()
-        if self.writing:
+        if self.writing or self._tempDataBuffer:
             self.startWriting()
 
     def sendFileDescriptor(self, fileno: int) -> None:
-        if self._carried:
-            self._leaving = True
-            self._bind_write()
+        if self._handed_over:
+            self._detaching = True
+            self.collect_writes()
         super().sendFileDescriptor(fileno)  # type: ignore[misc]
 
 
 class UNIXServer(LoopUNIX, unix.Server):
     """A Unix connection that was accepted."""
 
-    _carried = True
+    _handed_over = True
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -429,7 +479,7 @@ class UNIXClient(LoopUNIX, unix.Client):
     """A Unix connection that was made."""
 
     def _connectDone(self) -> None:
-        self._carried = True
+        self._handed_over = True
         try:
             super()._connectDone()
         finally:
