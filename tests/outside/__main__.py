@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +31,8 @@ def main(arguments: list[str]) -> int:
     if unknown or not chosen:
         names = ", ".join(suite.name for suite in SUITES)
         parser.error(f"no suite {', '.join(unknown)}; there are {names}" if unknown else "no sample: only with --all")
+    # What has been started is ended with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="outside-"))
     folder.chmod(0o755)
     say(ROW.format("suite", "reactor", "passed", "skipped", "failed", "seconds"))

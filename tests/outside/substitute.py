@@ -13,20 +13,19 @@ import os
 
 def substitute(name: str) -> None:
     """Let ``asyncioreactor`` have our reactor in it, and the loops be those called `name`."""
-    from twisted.internet import asyncioreactor
+    from twisted.internet import asyncioreactor as theirs
 
-    from twistednet.reactor import LoopReactor, install
+    from twistednet.reactor import asyncioreactor, uvloopreactor
 
     if name == "uvloop":
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-
-    def install_ours(eventloop: asyncio.AbstractEventLoop | None = None) -> None:
-        install(eventloop or asyncio.new_event_loop())
-
-    asyncioreactor.AsyncioSelectorReactor = LoopReactor  # type: ignore[misc, assignment]
-    asyncioreactor.install = install_ours
+        theirs.AsyncioSelectorReactor = uvloopreactor.UvloopReactor  # type: ignore[misc]
+        theirs.install = uvloopreactor.install
+    else:
+        theirs.AsyncioSelectorReactor = asyncioreactor.AsyncioReactor  # type: ignore[misc]
+        theirs.install = asyncioreactor.install
 
 
 if loop_name := os.environ.get("TWISTEDNET_SUBSTITUTE"):

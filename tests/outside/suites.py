@@ -123,15 +123,16 @@ SUITES = (
     Suite(
         "scrapy",
         "pytest",
-        ("tests", "-m", "not requires_internet"),
+        ("tests", "-n", "2", "-m", "not requires_internet"),
         (
             *("scrapy==2.19.0", f"twisted[tls,http2]=={TWISTED}", "pytest==9.1.1"),
             *("attrs==26.1.0", "pexpect==4.9.0", "psutil==7.2.2", "pyftpdlib==2.2.0", "pygments==2.21.0"),
-            *("pytest-rerunfailures==16.7", "pytest-timeout==2.4.0", "pytest-twisted==1.14.3", "sybil==10.1.0"),
+            *("pytest-rerunfailures==16.7", "pytest-timeout==2.4.0", "pytest-twisted==1.14.3", "pytest-xdist==3.8.0"),
+            "sybil==10.1.0",
         ),
         source="scrapy==2.19.0",
         reference="stock-asyncio",
         substitute=True,
-        limit=1500,
+        limit=2400,
     ),
 )
