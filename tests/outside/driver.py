@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from twistednet.reactor import LoopReactor
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 """Seconds after which one of trial's tests gives up, unless it says otherwise; two minutes in Twisted."""
 
 REACTORS = ("uvloop", "asyncio", "epoll", "stock-asyncio")
