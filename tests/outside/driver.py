@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from twistednet.reactor import LoopReactor
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which one of trial's tests gives up, unless it says otherwise; two minutes in Twisted."""
+
+REACTOR_PATIENCE = 10.0
+"""The same for the tests of a `ReactorBuilder`, each of which has a reactor of its own and takes a moment."""
 
 REACTORS = ("uvloop", "asyncio", "epoll", "stock-asyncio")
 """Ours on either loop, Twisted's default on Linux, and Twisted's own asyncio reactor."""
@@ -97,7 +100,8 @@ def run_trial(name: str, events: Events, left_out: set[str], names: list[str]) -
 
     builder = TWISTEDS.get(name, f"{__name__}.on_{name}")
     reactormixins.ReactorBuilder._reactors = [builder]
-    reactormixins.DEFAULT_TIMEOUT_DURATION = util.DEFAULT_TIMEOUT_DURATION = PATIENCE  # type: ignore[attr-defined]
+    util.DEFAULT_TIMEOUT_DURATION = PATIENCE
+    reactormixins.DEFAULT_TIMEOUT_DURATION = REACTOR_PATIENCE  # type: ignore[attr-defined]
     suffix = f"_{builder.rpartition('.')[2]}Tests."
 
     def identity(test: Any) -> str:
