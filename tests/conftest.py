@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import task
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
 from zope.interface import provider
 
 from tests.services import running
@@ -49,15 +50,24 @@ def earlier_objects() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def expected_failures() -> list[Failure]:
+    """The failures that have been logged; a test that asks for this looks at them itself."""
+    return []
+
+
 @pytest.fixture(autouse=True)
-def no_logged_failures() -> Iterator[None]:
+def no_logged_failures(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test in which a failure is logged, an unhandled one of a Deferred among them."""
-    failures: list[LogEvent] = []
+    expected = "expected_failures" in request.fixturenames
+    failures: list[Failure] = request.getfixturevalue("expected_failures") if expected else []
 
     @provider(ILogObserver)
     def observe(event: LogEvent) -> None:
-        if event.get("log_failure") is not None:
-            failures.append(event)
+        # twisted.python.log.err has it under the second name.
+        failure = event.get("log_failure") or event.get("failure")
+        if failure is not None:
+            failures.append(failure)
 
     globalLogPublisher.addObserver(observe)
     try:
@@ -65,7 +75,7 @@ def no_logged_failures() -> Iterator[None]:
         gc.collect()
     finally:
         globalLogPublisher.removeObserver(observe)
-    assert not [event["log_failure"].getTraceback() for event in failures]
+    assert expected or not [failure.getTraceback() for failure in failures]
 
 
 @pytest_twisted.async_yield_fixture()

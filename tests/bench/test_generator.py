@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.bench.loads import load
 from tests.cli.running import refusing_port, silent_server, tcp_server, udp_socket
 from tests.services.running import PATIENCE
+from twistednet.bench.applications import throwaway_certificate
 from twistednet.bench.generator import (
     ANSWERS,
     READ_SIZE,
@@ -130,6 +133,49 @@ def test_echo(size: int, burst: int) -> None:
     assert bursts >= reports[-1]
     # Nothing is counted that was not asked; what was under way in the end is not counted.
     assert bursts * size * burst <= asked <= (bursts + 1) * size * burst
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> ssl.SSLContext:
+    """The server's side of TLS."""
+    file = tmp_path / "certificate.pem"
+    file.write_bytes(throwaway_certificate())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+@pytest.mark.parametrize(("size", "burst"), [(16, 1), (16, 100), (3 * READ_SIZE + 1, 1)])
+def test_tls(size: int, burst: int, tls_server: ssl.SSLContext) -> None:
+    """Over TLS, answers of one record or of many come back whole."""
+
+    def talk(connection: socket.socket) -> None:
+        with tls_server.wrap_socket(connection, server_side=True) as encrypted:
+            # By turns, as both directions of one TLS connection can't be used by two threads at once.
+            try:
+                while data := receive(encrypted, size * burst):
+                    encrypted.sendall(data)
+            except OSError:  # the client has closed: one of several errors of TLS, or of the connection
+                pass
+
+    assert count(generate(talk, size=size, burst=burst, tls=True)[0]) > 0
+
+
+def receive(connection: socket.socket, size: int) -> bytes:
+    """So many bytes, or nothing where the connection has ended."""
+    data = b""
+    while len(data) < size:
+        more = connection.recv(65536)
+        if not more:
+            return b""
+        data += more
+    return data
+
+
+def test_tls_refused() -> None:
+    """A server that does not speak TLS is an error."""
+    with pytest.raises(OSError, match=r"(?i)wrong.version|record layer"):
+        generate(lambda connection: connection.sendall(b"hello, this is no TLS\n" * 10), tls=True)
 
 
 def test_pieces() -> None:

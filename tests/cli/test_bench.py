@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from tests.bench.loads import seen
 from tests.cli.conftest import Servers
 from tests.cli.running import Program, Terminal, refusing_port, run, silent_server, tcp_server
 from tests.services.running import PATIENCE
-from twistednet.bench import chart
+from twistednet.bench import chart, compare
 from twistednet.bench.generator import Tally
 from twistednet.bench.measure import Settings, result
+from twistednet.bench.servers import WORKLOADS
 from twistednet.cli import bench as module
 from twistednet.cli.client import Address
 
@@ -173,9 +176,20 @@ def test_no_answer() -> None:
         (("127.0.0.1", "7", "--protocol", "udpok", "--size", "65503"), "udpok has 65502 bytes at most"),
         (("127.0.0.1", "7", "--plot", "x.gif"), "--plot x.gif: not a file named .svg or .png"),
         (("127.0.0.1", "7", "--server", "wire"), "--server goes with --compare"),
-        (("127.0.0.1", "7", "--compare"), "--compare starts its own echo servers"),
-        (("--compare", "--udp"), "--compare starts its own echo servers"),
+        (("127.0.0.1", "7", "--workload", "echo"), "--workload goes with --compare"),
+        (("127.0.0.1", "7", "--protocol", "web"), "--protocol"),
+        (("127.0.0.1", "7", "--compare"), "--compare starts its own servers"),
+        (("--compare", "--udp"), "--compare starts its own servers"),
+        (("--compare", "--udp", "--workload", "web"), "--compare starts its own servers"),
         (("--compare", "--server", "x"), "--server"),
+        (("--compare", "--workload", "x"), "--workload"),
+        (("--compare", "--server", "epoll"), "--server epoll: --workload echo has only ours, "),
+        (("--compare", "--workload", "web", "--server", "uvloop"), "has only ours, ours-asyncio, epoll"),
+        (
+            ("--compare", "--workload", "web", "--size", "64"),
+            "--size 64: with --workload web all messages are the same",
+        ),
+        (("--compare", "--workload", "lines", "--size", "16386"), "--workload lines has 16385 bytes at most"),
     ],
 )
 def test_usage(arguments: tuple[str, ...], words: str) -> None:
@@ -210,6 +224,7 @@ def test_compare(tmp_path: Path) -> None:
     assert (status, errors) == (0, "")
     found = json.loads(output)
     assert set(found) == {
+        "workload",
         "date",
         "machine",
         "versions",
@@ -224,6 +239,7 @@ def test_compare(tmp_path: Path) -> None:
     for server in (wire, threads):
         assert len(server["rounds"]) == 1
         assert server["median"]["messages_per_second"] == server["rounds"][0]["messages_per_second"] > 0
+        assert server["least"] == server["most"] == server["median"]["messages_per_second"]
         assert set(server["median"]) == {"messages_per_second", "p50", "p90", "p99", "p99.9"}
     assert found["settings"] == {
         "connections": 5,
@@ -238,13 +254,62 @@ def test_compare(tmp_path: Path) -> None:
 
 
 def test_compare_table() -> None:
-    """A table of medians and ratios."""
+    """A table of medians, the least and the most of the rounds, and ratios."""
     status, output, _ = run(*COMPARE)
     assert status == 0
-    headings, wire, threads = output.decode().splitlines()
-    assert headings.split() == ["server", "messages/s", "ratio", "p50", "µs", "p99", "µs"]
-    assert re.fullmatch(r"twisted\.protocols\.wire\.Echo, epoll reactor +[\d,]+\*? +1\.00 +[\d,]+ +[\d,]+ *", wire)
+    title, headings, wire, threads = output.decode().splitlines()
+    assert title == ("echo, 5 connections, messages of 64 bytes; ratios to: twisted.protocols.wire.Echo, epoll reactor")
+    assert headings.split() == ["server", "messages/s", "least", "most", "ratio", "p50", "µs", "p99", "µs"]
+    number = r" +[\d,]+"
+    assert re.fullmatch(
+        rf"twisted\.protocols\.wire\.Echo, epoll reactor{number}\*?{number}{number} +1\.00{number}{number} *", wire
+    )
     assert threads.startswith("a thread per client ")
+
+
+def test_compare_workload() -> None:
+    """--workload has other servers, and another reference."""
+    names = ("--server", "uvloop", "--server", "epoll")
+    status, output, errors = run("bench", "--compare", "--workload", "tls", *SHORT, "--rounds", "1", *names, "--json")
+    assert (status, errors) == (0, "")
+    found = json.loads(output)
+    epoll, uvloop = found["servers"]
+    assert (found["workload"], found["reference"]) == ("tls", "Twisted's epoll reactor")
+    assert (epoll["name"], epoll["ratio"], uvloop["name"]) == ("epoll", 1, "uvloop")
+    assert uvloop["median"]["messages_per_second"] > 0
+
+
+@pytest.mark.parametrize(("rates", "noisy"), [((100, 102), False), ((100, 250), True)])
+def test_noisy(rates: tuple[int, int], noisy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ratio that is smaller than the noise is marked, and the mark explained."""
+    of = {
+        "wire": [seen(1, messages=each) for each in (120, 121)],
+        "uvloop": [seen(1, messages=each) for each in rates],
+    }
+    workload = WORKLOADS["echo"]
+
+    async def compared(*_: object, **__: object) -> Any:
+        return {
+            "workload": "echo",
+            **compare.circumstances(Settings(), 2),
+            "reference": workload.servers["wire"].title,
+            "left_out": {},
+            "servers": compare.summaries(workload, of),
+        }
+
+    class FakeCall:
+        as_json = False
+        reactor = None
+
+    said: list[str] = []
+    monkeypatch.setattr(compare, "compare", compared)
+    monkeypatch.setattr(module, "warn", said.append)
+    call: Any = FakeCall()
+    with CliRunner().isolation() as (output, *_), pytest.raises(StopIteration):
+        module.comparison(call, "echo", Settings(), 2, ("wire", "uvloop"), None).send(None)
+    assert (f"? {module.UNCLEAR}" in said) == noisy
+    ratio = "1.45?" if noisy else "0.84 "
+    assert ratio in output.getvalue().decode()
 
 
 def bench_processes() -> list[psutil.Process]:
@@ -260,25 +325,50 @@ def bench_processes() -> list[psutil.Process]:
 def test_interrupted(how: signal.Signals) -> None:
     """Interrupted, it leaves no generator and no server behind."""
     with Program("bench", "--compare", "--duration", "60", "--server", "threads") as program:
-        parent = psutil.Process(program.process.pid)
-        for _ in range(int(PATIENCE * 50)):
-            children = parent.children()
-            if len(children) == 2:
-                break
-            with pytest.raises(subprocess.TimeoutExpired):
-                program.process.wait(0.02)
-        assert len(children) == 2
+        children = both_children(program)
         program.process.send_signal(how)
         assert program.wait() == (130, "")
         _, alive = psutil.wait_procs(children, PATIENCE)
         assert not alive
 
 
+def test_killed() -> None:
+    """Killed, it leaves no generator and no server behind either."""
+    with Program("bench", "--compare", "--duration", "60", "--server", "wire") as program:
+        children = both_children(program)
+        program.process.kill()
+        program.wait()
+        give_up = time.monotonic() + PATIENCE
+        while any(runs(child) for child in children):
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+
+
+def both_children(program: Program) -> list[psutil.Process]:
+    """The server and the generator of a comparison, once both run as what they are to be."""
+    parent = psutil.Process(program.process.pid)
+    for _ in range(int(PATIENCE * 50)):
+        children = parent.children()
+        if len(children) == 2 and not any("tied.py" in word for child in children for word in child.cmdline()):
+            return children
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.process.wait(0.02)
+    raise AssertionError("they don't start")
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether it still runs; one that has ended may not have been waited for."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_server_fails() -> None:
     """A server that does not start is named, with its last words."""
     code = (
         "from twistednet.bench import servers; from twistednet.cli.bench import bench;"
-        "servers.SERVERS['wire'] = servers.Server('the broken one',"
+        "servers.ECHO_SERVERS['wire'] = servers.Server('the broken one',"
         " lambda port: [*servers.PYTHON, '-c', 'raise SystemExit(\"no can do\")']);"
         "bench(['--compare', '--server', 'wire'], prog_name='bench')"
     )

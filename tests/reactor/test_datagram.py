@@ -140,6 +140,22 @@ class PortTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(len(self.protocol.received), 33)
 
+    def test_closed_by_the_protocol(self) -> None:
+        """A port that is lost while a datagram is received reads no more, and does not come back."""
+
+        def close(_datagram: bytes, _address: Any) -> None:
+            self.port.connectionLost(Failure(ConnectionLost()))
+
+        self.protocol.datagramReceived = close  # type: ignore[method-assign]
+        self.client.send(b"first")
+        self.client.send(b"second")
+        with capturedLogs() as events:
+            self.reactor.turn()
+        self.assertEqual([event for event in events if event["log_level"] >= LogLevel.warn], [])
+        self.assertEqual(self.reactor.readers, set())
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertTrue(self.protocol.stopped)
+
     def test_one_error(self) -> None:
         """After one error it goes on with the same socket, and answers what has come meanwhile."""
         before = self.port.socket

@@ -41,6 +41,7 @@ def test_streams(loop: str) -> None:
         ((), "twistednet.reactor.uvloopreactor.UvloopReactor"),
         (("--reactor=epoll",), "twisted.internet.epollreactor.EPollReactor"),
         (("--reactor=twistednet",), "twistednet.reactor.uvloopreactor.UvloopReactor"),
+        (("--reactor=twistednet-uvloop",), "twistednet.reactor.uvloopreactor.UvloopReactor"),
         (("--reactor=twistednet-asyncio",), "twistednet.reactor.asyncioreactor.AsyncioReactor"),
     ],
 )
@@ -55,8 +56,10 @@ def test_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[
 
 
 def test_plugins() -> None:
-    """Both are among the reactors that Twisted knows."""
-    assert {"twistednet", "twistednet-asyncio"} <= {reactor.shortName for reactor in getReactorTypes()}
+    """They are among the reactors that Twisted knows."""
+    assert {"twistednet", "twistednet-uvloop", "twistednet-asyncio"} <= {
+        reactor.shortName for reactor in getReactorTypes()
+    }
 
 
 @pytest.fixture(params=[UvloopReactor, AsyncioReactor])
@@ -114,3 +117,107 @@ def test_adopted(tmp_path: Path, reactor: LoopReactor, family: socket.AddressFam
         reactor.iterate(0)
         reactor.disconnectAll()
         reactor.iterate(0)
+
+
+def test_iterate(reactor: LoopReactor) -> None:
+    """``iterate`` calls what is due, reads what has come, and returns at once; with a delay it waits as long."""
+    called: list[str] = []
+    reactor.callLater(0, called.append, "at once")
+    reactor.callLater(60, called.append, "later")
+    reactor.callFromThread(called.append, "from a thread")
+    for _ in range(3):
+        reactor.iterate()
+    assert sorted(called) == ["at once", "from a thread"]
+    reactor.callLater(0.001, called.append, "soon")
+    reactor.iterate(0.05)
+    assert called[2:] == ["soon"]
+    for call in reactor.getDelayedCalls():
+        call.cancel()
+
+
+def test_iterate_does_not_wait(reactor: LoopReactor) -> None:
+    """A thousand calls of ``iterate(0)`` with nothing to do don't wait: they took ten seconds when each did."""
+    before = reactor.loop.time()
+    for _ in range(1000):
+        reactor.iterate(0)
+    assert reactor.loop.time() - before < 5
+
+
+def test_run_after_crash(reactor: LoopReactor) -> None:
+    """A run ends when it is told to, and not because an earlier one was told to twice."""
+    ended: list[str] = []
+
+    def twice() -> None:
+        reactor.crash()
+        reactor.crash()
+
+    for n in range(3):
+        reactor.callLater(0, twice)
+        reactor.iterate(0.01)
+        reactor.callLater(0.01, ended.append, f"run {n}")
+        reactor.callLater(0.02, reactor.crash)
+        reactor.run(installSignalHandlers=False)
+    assert ended == ["run 0", "run 1", "run 2"]
+    reactor.crash()
+    reactor.callLater(0.01, ended.append, "after a crash that ended nothing")
+    reactor.callLater(0.02, reactor.crash)
+    reactor.run(installSignalHandlers=False)
+    assert len(ended) == 4
+
+
+def test_no_turning_while_waiting(reactor: LoopReactor) -> None:
+    """A timer wakes the loop when it is due, and not again and again before."""
+    wakes = 0
+    run = reactor.runUntilCurrent
+
+    def count() -> None:
+        nonlocal wakes
+        wakes += 1
+        run()
+
+    reactor.runUntilCurrent = count  # type: ignore[method-assign]
+    called: list[float] = []
+    for n in range(10):
+        reactor.callLater(0.0123 * (n + 1), lambda: called.append(reactor.seconds()))
+    while len(called) < 10:
+        reactor.iterate(0.2)
+    assert wakes <= 12
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("twistednet.reactor.uvloopreactor", "UvloopReactor"),
+        ("twistednet.reactor.asyncioreactor", "AsyncioReactor"),
+        ("twistednet.reactor", "UvloopReactor"),
+    ],
+)
+def test_modules(module: str, name: str) -> None:
+    """Each reactor's module installs that class, and brings nothing of the clients or the protocols with it."""
+    program = f"""
+import sys
+from {module} import {name}, install
+install()
+from twisted.internet import reactor
+assert type(reactor) is {name}, reactor
+foreign = {{"click", "treq", "rich", "twistednet.protocols", "twistednet.services", "twistednet.cli"}}
+assert not foreign & set(sys.modules), foreign & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("module", ["twistednet.reactor.uvloopreactor", "twistednet.reactor.asyncioreactor"])
+def test_loop_of_ones_own(module: str) -> None:
+    """``install`` takes a loop, as Twisted's asyncio reactor does."""
+    program = f"""
+import asyncio
+from {module} import install
+loop = asyncio.SelectorEventLoop()
+install(loop)
+from twisted.internet import reactor
+assert reactor.loop is loop
+assert asyncio.get_event_loop_policy().get_event_loop() is loop
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr.decode()

@@ -16,6 +16,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import IFileDescriptorReceiver, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
+from twisted.python import context, log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -353,6 +354,226 @@ async def test_descriptors(live_reactor: Any, tmp_path: Path) -> None:
     await sender.lost
     receiver.transport.loseConnection()
     await receiver.lost
+
+
+class Writer(Peer):
+    """A server that answers each arrival with several writes.
+
+    :param answer: does so.
+    """
+
+    def __init__(self, answer: Callable[[Writer], object]) -> None:
+        super().__init__()
+        self.answer = answer
+        self.count = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        self.answer(self)
+
+    def write(self, _result: object = None) -> None:
+        """Write ten numbers, each by itself."""
+        for _ in range(10):
+            self.transport.write(b"%04d" % self.count)
+            self.count += 1
+
+
+def at_once(writer: Writer) -> None:
+    """Answer in dataReceived."""
+    writer.write()
+
+
+def in_a_timer(writer: Writer) -> None:
+    """Answer in the next turn."""
+    net().callLater(0, writer.write)
+
+
+def in_a_deferred(writer: Writer) -> None:
+    """Answer when a Deferred has a result, in the next turn."""
+    answer: Deferred[None] = Deferred()
+    answer.addCallback(writer.write)
+    net().callLater(0, answer.callback, None)
+
+
+def in_a_coroutine(writer: Writer) -> None:
+    """Answer in a coroutine."""
+
+    async def answer() -> None:
+        await deferLater(net(), 0)
+        writer.write()
+
+    Deferred.fromCoroutine(answer())
+
+
+def from_a_thread(writer: Writer) -> None:
+    """Answer in a call from a thread."""
+    net().callInThread(net().callFromThread, writer.write)
+
+
+def net() -> Any:
+    """The reactor."""
+    from twisted.internet import reactor
+
+    return reactor
+
+
+@pytest.mark.parametrize("answer", [at_once, in_a_timer, in_a_deferred, in_a_coroutine, from_a_thread])
+@pytest_twisted.ensureDeferred
+async def test_many_writes(connect: Connect, answer: Callable[[Writer], object]) -> None:
+    """What is written in one turn arrives in one piece, wherever it is written."""
+    pieces: list[bytes] = []
+    _, client = await connect(Writer(answer))
+
+    def receive(data: bytes) -> None:
+        pieces.append(data)
+        Peer.dataReceived(client, data)
+
+    client.dataReceived = receive
+    for n in range(1, 9):
+        client.transport.write(b"?")
+        await client.receive(40 * n)
+    assert b"".join(pieces) == b"".join(b"%04d" % n for n in range(80))
+    assert [len(piece) for piece in pieces] == [40] * 8
+
+
+@pytest_twisted.ensureDeferred
+async def test_order(connect: Connect) -> None:
+    """Octets arrive in the order of the writes, whether a protocol answers with one write or with several, at once or
+    later, through the transport or through a method of it that was kept."""
+    server, client = await connect()
+    expected = b""
+    kept: Callable[[bytes], None] | None = None
+
+    def answer(n: int) -> None:
+        nonlocal expected, kept
+        pieces = [b"%d." % n] if n % 16 < 8 else [b"%d:%d." % (n, piece) for piece in range(n % 5)]
+        for piece in pieces:
+            (kept or server.transport.write)(piece)
+        expected += b"".join(pieces)
+        if n % 16 == 7:
+            kept = server.transport.write
+        if n % 16 == 12:
+            net().callLater(0, later)
+            kept = None
+
+    def later() -> None:
+        nonlocal expected
+        expected += b"later."
+        server.transport.write(b"later.")
+
+    def answer_each(data: bytes) -> None:
+        for n in data:
+            answer(n)
+
+    server.dataReceived = answer_each
+    for n in range(200):
+        client.transport.write(bytes([n]))
+        await deferLater(net(), 0)
+        await client.receive(len(expected))
+    await deferLater(net(), 0.05)
+    assert client.received == expected
+
+
+@pytest_twisted.ensureDeferred
+async def test_full_at_first(connect: Connect) -> None:
+    """A push producer that is registered when the buffer is full already is paused after two writes at most."""
+    server, client = await connect()
+    client.transport.pauseProducing()
+    await deferLater(net(), 0.02)
+    server.transport.write(bytes(1 << 24))
+    await deferLater(net(), 0.02)
+    tap = Tap()
+    server.transport.registerProducer(tap, True)
+    for _ in range(2):
+        server.transport.write(bytes(1 << 17))
+    assert "pauseProducing" in tap.told
+    server.transport.unregisterProducer()
+
+
+@pytest_twisted.ensureDeferred
+async def test_ended_is_no_reader(connect: Connect, turn: Any) -> None:
+    """A connection whose peer has ended its stream is none of the reactor's readers any more."""
+    server, client = await connect()
+    client.transport.loseWriteConnection()
+    await turn(0.02)
+    assert server.events == ["read lost"]
+    assert server.transport not in net().getReaders()
+
+
+class Unexpected(Exception):
+    """What a protocol raises."""
+
+
+@pytest.mark.parametrize("closing", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_raises_in_data_received(connect: Connect, expected_failures: list[Failure], closing: bool) -> None:
+    """A protocol that raises an exception loses its connection for that reason, also when it has closed it before."""
+    server, client = await connect()
+
+    def fail(_data: bytes) -> None:
+        if closing:
+            server.transport.loseConnection()
+        raise Unexpected
+
+    server.dataReceived = fail
+    client.transport.write(b"x")
+    assert await server.lost is Unexpected
+    assert [failure.type for failure in expected_failures] == [Unexpected]
+
+
+@pytest.mark.parametrize("connect", ["tcp"], indirect=True)  # over Unix sockets there is no reset
+@pytest_twisted.ensureDeferred
+async def test_raises_in_connection_lost(connect: Connect, expected_failures: list[Failure], turn: Any) -> None:
+    """An exception that connectionLost raises is logged by Twisted's log, also when the peer has reset."""
+    server, client = await connect()
+
+    def lost(_reason: Failure) -> None:
+        raise Unexpected
+
+    server.connectionLost = lost
+    server.transport.write(b"unread")
+    await turn(0.02)
+    client.transport.abortConnection()
+    await client.lost
+    await turn(0.05)
+    server.lost.callback(ConnectionLost)
+    assert [failure.type for failure in expected_failures] == [Unexpected]
+
+
+@pytest_twisted.ensureDeferred
+async def test_log_prefix(connect: Connect) -> None:
+    """A line that is logged in dataReceived says of which connection it is, and others do not."""
+    server, client = await connect()
+    systems: list[str] = []
+    server.logPrefix = lambda: "The Server"
+    server.transport.logstr = "The Server"
+
+    def note(data: bytes) -> None:
+        systems.append(context.get(log.ILogContext)["system"])
+        systems.append(context.get(log.ILogContext).copy()["system"])
+        Peer.dataReceived(server, data)
+
+    server.dataReceived = note
+    client.transport.write(b"x")
+    await server.receive(1)
+    assert len(systems) == 2
+    assert all("The Server" in system for system in systems)
+    await deferLater(net(), 0)
+    assert context.get(log.ILogContext)["system"] == "-"
+
+
+@pytest.mark.parametrize("connect", ["tcp"], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_no_delay_at_first(connect: Connect) -> None:
+    """What getTcpNoDelay says in connectionMade, and what is set there, holds afterwards."""
+    seen: list[bool] = []
+    server, client = await connect(
+        Peer(lambda peer: seen.append(peer.transport.getTcpNoDelay())),
+        Peer(lambda peer: peer.transport.setTcpNoDelay(False)),
+    )
+    client.transport.write(b"x")
+    await server.receive(1)
+    assert [server.transport.getTcpNoDelay()] == seen
+    assert not client.transport.getTcpNoDelay()
 
 
 @pytest.mark.parametrize("connect", ["tcp"], indirect=True)

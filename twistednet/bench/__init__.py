@@ -9,8 +9,16 @@ for byte what it should be, and starts again; so each connection has one burst u
 is one datagram, sent again when 50 ms have passed without an answer.
 
 `twistednet.bench.measure` starts the generators, has them begin at the same moment, adds up what they report, and makes
-a `Result` of it. `twistednet.bench.compare` does so with one server after another, each from `twistednet.bench.models`
-or a ``twistd`` command; `twistednet.bench.chart` and `twistednet.bench.report` show what came of it.
+a `Result` of it. `twistednet.bench.compare` does so with one server after another. `twistednet.bench.servers` has the
+table of workloads, and of the servers of each: for the workload echo from `twistednet.bench.models` or a ``twistd``
+command, for the others from `twistednet.bench.applications`, the same application on several reactors.
+`twistednet.bench.chart` and `twistednet.bench.report` show what came of it.
+
+To add a workload, add an entry to `twistednet.bench.applications.APPLICATIONS` and, unless messages are echoed, one to
+`twistednet.bench.generator.ANSWERS`, which says what comes back.
+
+All processes that are started here end with the one that started them, even if that is killed:
+`twistednet.bench.tied` has the kernel see to it.
 
 What the figures mean
 ---------------------
@@ -24,4 +32,8 @@ Latencies are taken to the microsecond, of whole bursts, and kept in an HDR hist
 
 A generator that is busy more than 90 % of the time (on a core, or waiting for one) is itself what limits the rate; the
 result says so, and its figures are then what the server can do at least.
+
+A comparison measures each server in several rounds, all servers in each round. A server's figure is the median of its
+rounds. Where the rounds of one server, or of the reference, differ by more than the two medians do, the ratio is marked
+as lost in the noise.
 """

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from twistednet.bench import report
 from twistednet.bench.measure import Result
 
 SUFFIXES = (".svg", ".png")
@@ -75,8 +76,7 @@ def draw_comparison(path: Path, compared: dict[str, Any]) -> None:
     axes = figure.subplots()
     bars = axes.barh([server["title"] for server in servers], rates, xerr=spread, capsize=3)
     axes.bar_label(bars, [f"{server['ratio']:.2f}" for server in servers], padding=4, label_type="center")
-    settings = compared["settings"]
-    axes.set_title(f"echo, {settings['connections']} connections, {settings['size']}-byte messages, one core")
+    axes.set_title(report.subject(compared) + ", one core")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("messages per second, and the ratio to " + compared["reference"])
     figure.savefig(path)

@@ -1,8 +1,9 @@
-"""A child process that does not outlive its parent's reactor."""
+"""A child process that does not outlive its parent, however that ends."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from twisted.internet import defer, error
 from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
+
+from twistednet.bench import tied
 
 COMPLAINTS = 4096
 """How much of what it writes on standard error is kept, in bytes."""
@@ -29,8 +32,9 @@ class Child(ProcessProtocol):
         self._complaints = b""
 
     def start(self, reactor: Any, command: Sequence[str]) -> None:
-        """Start it; a reactor that is stopped ends it first."""
-        reactor.spawnProcess(self, command[0], command, os.environ)
+        """Start it. When the reactor stops, it is ended first; when this process is killed, the kernel ends it."""
+        tied_command = [sys.executable, "-I", "-S", tied.__file__, str(os.getpid()), *command]
+        reactor.spawnProcess(self, tied_command[0], tied_command, os.environ)
         trigger = reactor.addSystemEventTrigger("before", "shutdown", self.stop)
 
         def forget(_: None) -> None:

@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +19,7 @@ from twisted.internet.protocol import Protocol
 
 from twistednet.bench.child import Child
 from twistednet.bench.measure import Result, Settings, measure, no_progress
-from twistednet.bench.servers import REFERENCE, SERVERS, Server
+from twistednet.bench.servers import WORKLOADS, Server, Workload
 
 HOST = "127.0.0.1"
 
@@ -98,49 +99,62 @@ async def run_once(
 
 async def compare(
     reactor: Any,
+    workload_name: str,
     settings: Settings,
     rounds: int,
     names: Sequence[str],
     *,
     progress: Callable[..., object] = no_progress,
 ) -> dict[str, Any]:
-    """Measure each of the `SERVERS` named, `rounds` times; all of them once, then all of them again.
+    """Measure each of the workload's servers named, `rounds` times; all of them once, then all of them again.
 
+    :param workload_name: one of `WORKLOADS`; its protocol and TLS take the place of those in `settings`.
     :param progress: called several times a second with the messages answered so far, and ``what`` is being measured.
     :return: what JSON has of it.
     :raises CompareError: where one does not start or fails, or none of them can be had.
     """
-    left_out = {SERVERS[name].title: why for name in names if (why := SERVERS[name].missing())}
-    present = [name for name in SERVERS if name in names and SERVERS[name].title not in left_out]
+    workload = WORKLOADS[workload_name]
+    settings = replace(settings, protocol=workload.protocol, tls=workload.tls)
+    servers = workload.servers
+    left_out = {servers[name].title: why for name in names if (why := servers[name].missing())}
+    present = [name for name in servers if name in names and servers[name].title not in left_out]
     if not present:
         raise CompareError("; ".join(f"{title}: {why}" for title, why in left_out.items()))
     seen: dict[str, list[Result]] = {name: [] for name in present}
     for n in range(rounds):
         for name in present:
-            show = partial(progress, what=f"round {n + 1} of {rounds}: {SERVERS[name].title}")
+            show = partial(progress, what=f"round {n + 1} of {rounds}: {servers[name].title}")
             show(0)
-            seen[name].append(await run_once(reactor, SERVERS[name], settings, show))
+            seen[name].append(await run_once(reactor, servers[name], settings, show))
     return {
+        "workload": workload_name,
         **circumstances(settings, rounds),
-        "reference": SERVERS[reference(seen)].title,
+        "reference": servers[reference(workload, seen)].title,
         "left_out": left_out,
-        "servers": summaries(seen),
+        "servers": summaries(workload, seen),
     }
 
 
-def reference(names: Iterable[str]) -> str:
-    """Which of them the others are compared with: the usual one, or else the first."""
+def reference(workload: Workload, names: Iterable[str]) -> str:
+    """Which of them the others are compared with: the workload's reference, or else the first."""
     known = list(names)
-    return REFERENCE if REFERENCE in known else known[0]
+    return workload.reference if workload.reference in known else known[0]
 
 
-def summaries(seen: dict[str, list[Result]]) -> list[dict[str, Any]]:
-    """What is said of each server: its rounds, their medians, and the ratio of its rate to that of the reference."""
-    rates = {name: median(result.messages_per_second for result in results) for name, results in seen.items()}
+def summaries(workload: Workload, seen: dict[str, list[Result]]) -> list[dict[str, Any]]:
+    """What is said of each server: its rounds, their medians and range, and its ratio to the reference.
+
+    ``unclear`` says that the rate differs less from that of the reference than the rounds of either differ from each
+    other.
+    """
+    of_rounds = {name: [result.messages_per_second for result in results] for name, results in seen.items()}
+    rates = {name: median(each) for name, each in of_rounds.items()}
+    spread = {name: max(each) - min(each) for name, each in of_rounds.items()}
+    other = reference(workload, seen)
     return [
         {
             "name": name,
-            "title": SERVERS[name].title,
+            "title": workload.servers[name].title,
             "rounds": [
                 {
                     "messages_per_second": result.messages_per_second,
@@ -154,7 +168,10 @@ def summaries(seen: dict[str, list[Result]]) -> list[dict[str, Any]]:
                 "messages_per_second": rates[name],
                 **{key: median(result.latency_us[key] for result in results) for key in ("p50", "p90", "p99", "p99.9")},
             },
-            "ratio": round(rates[name] / rates[reference(seen)], 3),
+            "least": min(of_rounds[name]),
+            "most": max(of_rounds[name]),
+            "ratio": round(rates[name] / rates[other], 3),
+            "unclear": name != other and abs(rates[name] - rates[other]) < max(spread[name], spread[other]),
             "generator_limited": any(result.generator_limited for result in results),
         }
         for name, results in seen.items()

@@ -60,6 +60,7 @@ class Load:
     :param duration: in seconds.
     :param timeout: how long to wait for a connection, and for any answer at all, in seconds.
     :param cores: on which the process may run, or none for all.
+    :param tls: whether to connect with TLS; the certificate is not verified.
     """
 
     addresses: list[tuple[int, tuple[Any, ...]]]
@@ -72,6 +73,7 @@ class Load:
     duration: float
     timeout: float
     cores: list[int]
+    tls: bool = False
 
     @property
     def interval(self) -> float:
@@ -115,16 +117,56 @@ def answer_udpok(message: bytes) -> bytes:
     return b"OK..." + message
 
 
+WRITE = b"0123456789"
+"""What `twistednet.bench.applications` writes several times for each message of the workload ``writes``."""
+
+WRITES = 20
+"""How many times."""
+
+
+def answer_writes(_: bytes) -> bytes:
+    """All that is written for a message."""
+    return WRITE * WRITES
+
+
+HELLO_REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+HELLO_SERVER = b"TwistedWeb"
+HELLO_DATE = b"Sun, 06 Nov 1994 08:49:37 GMT"
+"""The headers that would else differ between releases, and from second to second."""
+
+HELLO_RESPONSE = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"Server: " + HELLO_SERVER + b"\r\n"
+    b"Date: " + HELLO_DATE + b"\r\n"
+    b"Content-Length: 5\r\n"
+    b"Content-Type: text/html\r\n\r\n"
+    b"hello"
+)
+
+
+def answer_web(_: bytes) -> bytes:
+    """The page, with its headers."""
+    return HELLO_RESPONSE
+
+
 ANSWERS: dict[str, Callable[[bytes], bytes]] = {
     "echo": answer_echo,
     "reverse": answer_reverse,
     "udpok": answer_udpok,
+    "writes": answer_writes,
+    "web": answer_web,
 }
 """What the answer to a message should be, by protocol."""
 
 
 def message(load: Load, connection: int, turn: int = 0) -> bytes:
-    """What a connection sends; with another `turn`, or from another connection, another one where `size` allows it."""
+    """What a connection sends; with another `turn`, or from another connection, another one where `size` allows it.
+
+    A request for a web page is always the same.
+    """
+    if load.protocol == "web":
+        return HELLO_REQUEST
     size = load.size if load.udp else load.size - 1
     text = f"{turn:x}.{connection:x}.".encode() + string.ascii_letters.encode() * (size // 52 + 1)
     return text[:size] if load.udp else text[:size] + b"\n"
@@ -180,6 +222,10 @@ def connect(load: Load) -> Iterator[socket.socket]:
             try:
                 sock.settimeout(load.timeout)
                 sock.connect(tuple(address))
+                if load.tls:
+                    from twistednet.bench.tls_socket import start_tls
+
+                    sock = start_tls(sock)
             except OSError:
                 sock.close()
                 if at == len(addresses) - 1:

@@ -44,6 +44,7 @@ class Settings:
     duration: float = 5.0
     processes: int = 1
     timeout: float = 10.0
+    tls: bool = False
 
     def loads(self, addresses: list[tuple[int, tuple[Any, ...]]], cores: Sequence[int] = ()) -> list[Load]:
         """What each generator does; none has less than one connection."""
@@ -65,6 +66,7 @@ class Settings:
                     duration=self.duration,
                     timeout=self.timeout,
                     cores=list(cores),
+                    tls=self.tls,
                 )
             )
             first += connections

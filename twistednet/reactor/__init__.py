@@ -1,76 +1,78 @@
-"""A reactor whose connections run at the speed of the loop.
+"""A reactor whose connections run at the speed of the event loop.
 
-Twisted's reactors watch descriptors, and Twisted's transports read from and write to them: each answer is buffered,
-and costs a turn of the loop and three calls of the system besides the one that sends it. asyncio's loops, uvloop above
-all, have transports of their own that do the same work in C, and write at once. This reactor has Twisted's protocols
-carried by those, with no change to a protocol::
+Twisted's reactors watch descriptors, and Twisted's transports read from and write to them: each answer is buffered and
+costs a turn of the loop and three system calls besides the one that sends it. asyncio's loops, uvloop above all, have
+transports that do the same work in C. This reactor lets those carry the connections of Twisted protocols, which need
+no change::
 
     from twistednet.reactor import install
 
     install()  # before anything imports twisted.internet.reactor
 
-or, for any Twisted application, ``twistd --reactor=twistednet ...``; ``twistednet-asyncio`` is the same on asyncio's
-own loop where uvloop is installed too.
+``docs/reactor.md`` says how to choose it in twistd, trial, pytest-twisted, Scrapy and daphne, and when it is not faster.
 
 Theory of operation
 ===================
 
-It is Twisted's `AsyncioSelectorReactor`, and what is not said here is done there: timers, threads, processes, signals,
-standard input and output, serial ports, datagrams on Unix sockets, connections adopted from elsewhere. TCP and
-Unix streams, of servers and clients, are carried by the loop. UDP is not, as that would be slower: see `datagram`.
+The reactor is a subclass of Twisted's `AsyncioSelectorReactor`, which still does the rest: threads, processes, signals,
+standard input and output, serial ports, datagrams on Unix sockets, connections adopted from elsewhere. The loop carries
+TCP and Unix streams, of servers and of clients. It does not carry UDP, which would be slower: see `datagram`.
 
 The life of a connection
-    Twisted listens, accepts and connects, as ever: with its own ports and connectors, and so with its addresses, its
-    log lines, its time-outs, and its way out when descriptors run out. It then makes one of its own transports, an
-    instance of a subclass that is defined in `stream`, and calls ``makeConnection``. By then the socket has been given
-    to the loop, which comes with its own transport, the *carrier*, on its next turn. From there on
+    Twisted listens, accepts and connects with its own ports and connectors, and so with its addresses, log lines and
+    time-outs, and its handling of too few descriptors. Then it makes a transport of its own, here an instance of a
+    subclass that is defined in `stream`, and calls ``makeConnection``. By then the socket has been handed to the loop,
+    which calls ``connection_made`` with its own transport, the *loop transport*, in its next turn. From then on
 
-    ====================================  ====================================================================
-    the loop                              is what Twisted knows as
-    ====================================  ====================================================================
-    has data                              ``dataReceived`` of the protocol, called by the loop
-    reads the end of the stream           the end of the stream: ``readConnectionLost``, or ``connectionLost``
-    fills its buffer                      a full buffer: ``pauseProducing`` of the producer
-    has sent all, while somebody waits    a writable socket: Twisted resumes the producer, closes, half-closes
-    closes by itself                      ``connectionLost``, with an error of the network's or the protocol's
-    ====================================  ====================================================================
+    ==============================  ========================================================================
+    the loop                        becomes for Twisted
+    ==============================  ========================================================================
+    calls ``data_received``         ``dataReceived`` of the protocol
+    calls ``eof_received``          the end of the stream: ``readConnectionLost``, or ``connectionLost``
+    calls ``pause_writing``         a full buffer: ``pauseProducing`` of the producer, at this and every write
+    calls ``resume_writing``        a writable socket: Twisted resumes the producer, closes, or half-closes
+    calls ``connection_lost``       ``connectionLost``, with ``ConnectionLost``
+    ==============================  ========================================================================
 
-    and ``transport.write`` *is* the carrier's ``write``, as long as nothing needs to be seen to at every write. When
-    Twisted has called ``connectionLost``, the carrier is told to close, and what it still says is not listened to.
+    When Twisted has called ``connectionLost``, the loop transport is aborted, and its later callbacks are ignored.
+
+When bytes leave
+    What a protocol writes in one turn of the loop is collected, and sent with one system call before the loop next waits
+    for events, or as soon as 64 KiB have been collected. So a response that is written in pieces is one segment and one
+    wake-up of the peer. Bytes that have been collected count as pending output: for back-pressure, and for
+    ``loseConnection``, which sends them first. `LoopStream.write` says which connections need no collecting.
 
     Nothing is ever delivered inside ``write`` or ``loseConnection``; ``connectionLost`` comes in a later turn.
 
-Who owns which buffer
-    What is written before the carrier has come (in ``connectionMade``) waits in Twisted's buffer. After that the only
-    buffer is the carrier's: Twisted's stays empty. The carrier tries to write at once, and keeps what the system does
-    not take; above 64 KiB it asks for a pause, and it asks for more when it has sent everything, as Twisted does.
+Which buffer is whose
+    Collected bytes are in Twisted's buffer. After that the loop transport tries to send at once, and keeps what the
+    kernel does not take: above 64 KiB it asks for a pause, and it asks for more when it has sent everything, as Twisted
+    does.
 
-    Nothing that is read is kept, with one exception: a loop starts to read even when the protocol has paused its
-    transport in ``connectionMade``. The first piece that comes is then kept, and delivered when it is asked for.
+    Nothing that is read is kept, with one exception: a loop starts to read even if the protocol has paused its
+    transport in ``connectionMade``. The first chunk that comes is then kept until the protocol resumes.
 
-Who owns the descriptor
-    The carrier closes it. The socket object is there to be asked (``getHandle``, ``getHost``, TCP options).
+Which object owns the descriptor
+    The loop transport closes it. The socket object remains for queries (``getHandle``, ``getHost``, TCP options).
 
 Descriptors sent over a Unix socket
     The loop can neither send nor receive them. A protocol that is an `IFileDescriptorReceiver` keeps Twisted's own
     transport; a connection over which one is sent is taken back from the loop, on a duplicate of its socket.
 
 What is different from Twisted's own transports
-    - TCP_NODELAY is set on every connection, as the loops do.
-    - A log line from ``dataReceived`` has no prefix that names the connection: putting one there costs as much as
-      the rest of an echo.
-    - A small write leaves at once, and not with the others of its turn: ``writeSequence`` is one write.
-    - A listen queue for which nobody has asked a length, or for which 50 was asked, is as long as the system lets it.
-    - A connection is closed without a ``shutdown`` before: a process that was forked off, and has executed nothing,
-      keeps it open until it ends. What is executed inherits no descriptor.
-    - A UDP port is not closed by an error, and takes at most 32 datagrams in a turn: see `datagram`.
+    - TCP_NODELAY is on by default. With Nagle's algorithm an answer that is written in two turns takes 44 ms, because
+      the second part waits for a delayed acknowledgement. ``setTcpNoDelay(False)`` turns it off.
+    - Bytes may leave before the turn ends, so a burst of more than 64 KiB that the kernel takes at once does not pause a
+      producer.
+    - ``reactor.iterate(delay)`` runs for all of `delay`; Twisted's own returns after the first event.
+    - A listen queue for which no length, or 50, is asked is as long as the system allows.
+    - A connection is closed without a ``shutdown`` before: a process that was forked and has executed nothing keeps it
+      open until it ends. A program that is executed inherits no descriptor.
+    - A UDP port is not closed by an error, and reads at most 32 datagrams in a turn: see `datagram`.
     - When the reactor stops, connections that neither read nor write are closed with the others.
 
 What is not supported
     - Windows.
-    - Buffers other than bytes are refused by ``write`` late or not at all. Write bytes.
-    - ``SystemExit`` and ``KeyboardInterrupt`` out of ``dataReceived`` end the loop where it is asyncio's, and only the
-      connection where it is uvloop's.
     - The attributes of Twisted's transports that are not part of an interface: ``dataBuffer``, ``doWrite`` and such.
 """
 
