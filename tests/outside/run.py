@@ -69,8 +69,10 @@ def environment(suite: Suite) -> Path:
             name = suite.source.partition("==")[0]
             commands.append([*pip, "download", "--no-deps", "--no-binary", name, "--dest", str(folder), suite.source])
         for command in commands:
-            if subprocess.run(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, timeout=900).returncode:
-                raise CannotRun(f"no environment for it could be made: see {log}")
+            try:
+                subprocess.run(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, timeout=900, check=True)
+            except subprocess.SubprocessError as why:
+                raise CannotRun(f"pip can't make its environment: see {log}") from why
     for archive in folder.glob("*.tar.gz"):
         with tarfile.open(archive) as tar:
             tar.extractall(folder / "unpacked", filter="data")
@@ -99,7 +101,7 @@ def unprivileged(python: str, folder: Path) -> list[str]:
             start = f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', {look!r}]))"
             if subprocess.run([*prefix, python, "-c", start], capture_output=True, cwd="/").returncode == 0:
                 return prefix
-    raise CannotRun("as root it is not run, and setpriv can't make another user of us")
+    raise CannotRun("it must not run as root, and setpriv can't change the user")
 
 
 # The process
