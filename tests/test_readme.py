@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
+
+from tests import programs
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -15,7 +16,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 def test_embedding(tmp_path: Path) -> None:
     """The example of embedding serves what it says, and shares its string."""
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
-    server = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    server = programs.Popen([sys.executable, "-c", code], cwd=tmp_path)
     try:
         path = tmp_path / "letters.sock"
         deadline = time.monotonic() + 20

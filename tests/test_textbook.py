@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import programs
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/textbook.md").read_text()
 SCRIPTS = Path(sys.executable).parent
@@ -68,7 +70,7 @@ def test_commands(heading: str, tmp_path: Path) -> None:
     text = localized(sections()[heading], tmp_path)
     environment = {"PATH": f"{SCRIPTS}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "HOME": str(tmp_path)}
     block = re.findall(r"^    (.*)$", text, re.MULTILINE)
-    servers: list[subprocess.Popen[bytes]] = []
+    servers: list[programs.Popen] = []
     try:
         while block:
             command = block.pop(0).removeprefix("$ ")
@@ -78,7 +80,7 @@ def test_commands(heading: str, tmp_path: Path) -> None:
             if command.startswith("twistd"):
                 servers.append(serve(command.removesuffix(" &"), tmp_path, environment))
                 continue
-            done = subprocess.run(
+            done = programs.run(
                 ["bash", "-c", command], capture_output=True, timeout=PATIENCE, env=environment, cwd=tmp_path
             )
             assert done.returncode == 0, done
@@ -91,11 +93,11 @@ def test_commands(heading: str, tmp_path: Path) -> None:
             server.wait(PATIENCE)
 
 
-def serve(command: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def serve(command: str, folder: Path, environment: dict[str, str]) -> programs.Popen:
     """Start `command`, and wait until it listens."""
     log = folder / "twistd.log"
     with log.open("wb") as output:
-        server = subprocess.Popen(
+        server = programs.Popen(
             ["bash", "-c", f"exec {command}"],
             stdout=output,
             stderr=output,

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import programs
 from tests.bench.loads import seen
 from tests.services.running import PATIENCE
 from twistednet.bench import chart, report
@@ -75,7 +76,7 @@ def running(name: str) -> Iterator[tuple[str, int]]:
     if why := SERVERS[name].missing():
         pytest.skip(why)
     port = free_port()
-    server = subprocess.Popen(SERVERS[name].command(port), stderr=subprocess.PIPE)
+    server = programs.Popen(SERVERS[name].command(port), stderr=subprocess.PIPE)
     assert server.stderr is not None
     try:
         give_up = time.monotonic() + PATIENCE
@@ -144,7 +145,7 @@ def test_page(compared: dict[str, Any], tmp_path: Path) -> None:
 
     file = tmp_path / "compared.json"
     file.write_text(json.dumps(compared))
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-m", "twistednet.bench.report", file, "performance.svg"],
         capture_output=True,
         timeout=PATIENCE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from dataclasses import asdict
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import programs
 from tests.bench.loads import load
 from tests.cli.running import refusing_port, silent_server, tcp_server, udp_socket
 from tests.services.running import PATIENCE
@@ -282,7 +282,7 @@ def test_busy() -> None:
 
 def converse(asked: Load) -> list[dict[str, object]]:
     """What a generator process says."""
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-m", "twistednet.bench.generator"],
         input=json.dumps(asdict(asked)) + "\ngo\n",
         capture_output=True,

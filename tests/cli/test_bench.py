@@ -15,6 +15,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from tests import programs
 from tests.cli.conftest import Servers
 from tests.cli.running import Program, Terminal, refusing_port, run, silent_server, tcp_server
 from tests.services.running import PATIENCE
@@ -234,7 +235,7 @@ def test_compare(tmp_path: Path) -> None:
         "rounds": 1,
     }
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
-    assert not bench_processes()
+    assert not programs.descendants("twistednet.bench.")
 
 
 def test_compare_table() -> None:
@@ -245,15 +246,6 @@ def test_compare_table() -> None:
     assert headings.split() == ["server", "messages/s", "ratio", "p50", "µs", "p99", "µs"]
     assert re.fullmatch(r"twisted\.protocols\.wire\.Echo, epoll reactor +[\d,]+\*? +1\.00 +[\d,]+ +[\d,]+ *", wire)
     assert threads.startswith("a thread per client ")
-
-
-def bench_processes() -> list[psutil.Process]:
-    """Generators and servers that run."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if any("twistednet.bench." in word for word in process.info["cmdline"] or ())
-    ]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -282,5 +274,5 @@ def test_server_fails() -> None:
         " lambda port: [*servers.PYTHON, '-c', 'raise SystemExit(\"no can do\")']);"
         "bench(['--compare', '--server', 'wire'], prog_name='bench')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=PATIENCE, text=True)
+    done = programs.run([sys.executable, "-c", code], capture_output=True, timeout=PATIENCE, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "bench: the broken one: no can do\n")

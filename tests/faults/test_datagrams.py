@@ -24,7 +24,7 @@ IFF_UP = 1
 
 
 @pytest.fixture
-def namespace() -> Iterator[None]:
+def namespace(fresh: None) -> Iterator[None]:  # noqa: ARG001 (a launcher would be in another network)
     """A network of the test's own, which has nothing but a loopback interface; anything may be sent there."""
     libc: Any = ctypes.CDLL(None, use_errno=True)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)

@@ -1,6 +1,7 @@
 """Twisted's own tests of reactors, on one reactor: ``python -m tests.reactor.gate NAME`` writes as JSON what came out.
 
-``NAME`` is uvloop, asyncio, or epoll (Twisted's default on Linux, which the others are held against).
+``NAME`` is uvloop, asyncio, or epoll (Twisted's default on Linux, which the others are held against). With ``quick``
+after it, only the tests that wait little are run: those of `QUICK`, without `EXCEPTIONS`.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
+from unittest import TestSuite
 
 from twisted.internet.test import reactormixins
 from twisted.trial import reporter, runner
 
+from tests.reactor.test_twisted import EXCEPTIONS, QUICK
 from twistednet.reactor import AsyncioReactor, LoopReactor, UvloopReactor
 
 PATIENCE = 8.0
@@ -48,22 +52,36 @@ def for_one_test(test: Any, reactor: LoopReactor) -> LoopReactor:
     return reactor
 
 
-def run(name: str) -> dict[str, Any]:
-    """Run them all; which have succeeded, which were skipped, and how each of the others has failed."""
+def cases(suite: Any) -> Iterator[Any]:
+    """The tests of `suite`."""
+    for part in suite:
+        if isinstance(part, TestSuite):
+            yield from cases(part)
+        else:
+            yield part
+
+
+def run(name: str, *, quick: bool) -> dict[str, Any]:
+    """Run them all, or the `quick` ones; how many succeeded, which were skipped, and how each of the others failed."""
     reactormixins.ReactorBuilder._reactors = [REACTORS[name]]
     setattr(reactormixins, "DEFAULT_TIMEOUT_DURATION", PATIENCE)  # noqa: B010 (mypy holds it for private)
-    suite = runner.TestLoader().loadByName("twisted.internet.test", recurse=True)
+    package = "twisted.internet.test"
+    names = [f"{package}.test_{module}" for module in QUICK] if quick else [package]
+    suite: Any = runner.TestLoader().loadByNames(names, recurse=True)
     trial = runner.TrialRunner(reporter.Reporter, stream=io.StringIO(), workingDirectory="trial")
-    result: Any = trial.run(suite)
     suffix = f"_{REACTORS[name].rpartition('.')[2]}Tests."
 
-    def names(outcomes: Any) -> dict[str, str]:
+    if quick:
+        suite = TestSuite(test for test in cases(suite) if test.id().replace(suffix, ".") not in EXCEPTIONS)
+    result: Any = trial.run(suite)
+
+    def by_name(outcomes: Any) -> dict[str, str]:
         return {test.id().replace(suffix, "."): getattr(why, "getTraceback", why.__str__)() for test, why in outcomes}
 
     return {
         "successes": result.successes,
-        "skipped": names(result.skips),
-        "failed": names(result.failures) | names(result.errors),
+        "skipped": by_name(result.skips),
+        "failed": by_name(result.failures) | by_name(result.errors),
     }
 
 
@@ -71,4 +89,4 @@ if __name__ == "__main__":
     # By the name under which Twisted's tests import it.
     from tests.reactor import gate
 
-    json.dump(gate.run(sys.argv[1]), sys.stdout)
+    json.dump(gate.run(sys.argv[1], quick="quick" in sys.argv[2:]), sys.stdout)

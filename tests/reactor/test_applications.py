@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests import programs
 from tests.services import running
 from tests.services.running import PATIENCE, Twistd, connect, receive
 
@@ -137,7 +137,7 @@ def test_treq(tmp_path: Path, web: Twistd, loop: str) -> None:
             f"https://127.0.0.1:{web.port(1)}/",
             f"http://127.0.0.1:{mute.getsockname()[1]}/",
         ]
-        done = subprocess.run(
+        done = programs.run(
             [sys.executable, "-c", TREQ, loop, str(tmp_path / "authority.pem"), *roots],
             capture_output=True,
             text=True,

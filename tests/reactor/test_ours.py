@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from twisted.application.reactors import getReactorTypes
 from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.protocol import Factory
 
+from tests import programs
 from tests.reactor.test_streams import Peer
 from tests.services import running
 from tests.services.running import PATIENCE, Twistd, ask_for_all, connect
@@ -25,8 +25,8 @@ from twistednet.reactor.stream import LoopStream, raised_by_loop
 def test_streams(loop: str) -> None:
     """Streams keep their contract when the loop carries them."""
     streams = Path(__file__).with_name("test_streams.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--on", loop, str(streams)],
+    done = programs.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "0", "--on", loop, str(streams)],
         capture_output=True,
         cwd=streams.parents[2],
         timeout=4 * PATIENCE,

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests import programs
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 300.0
 
@@ -34,44 +36,46 @@ EXCEPTIONS = {
 """The tests that can't apply here, and why."""
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+QUICK = ("base", "core", "fdset", "newtls", "socket", "tcp", "threads", "time", "tls", "udp", "unix")
+"""The modules that are run quickly, each by what it is about."""
+
+
+def outcomes(folder: Path, *how: str) -> dict[str, Any]:
     """What comes out on each reactor; all of them run at the same time."""
     running = {}
     try:
         for name in ("uvloop", "asyncio", "epoll"):
-            folder = tmp_path_factory.mktemp(name)
-            with (folder / "outcome").open("wb") as output, (folder / "errors").open("wb") as errors:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "tests.reactor.gate", name],
-                    cwd=folder,
+            (folder / name).mkdir()
+            with (folder / name / "outcome").open("wb") as output, (folder / name / "errors").open("wb") as errors:
+                running[name] = programs.Popen(
+                    [sys.executable, "-m", "tests.reactor.gate", name, *how],
+                    cwd=folder / name,
                     env={**os.environ, "PYTHONPATH": str(ROOT)},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=errors,
                 )
-            running[name] = folder, process
-        for folder, process in running.values():
-            assert process.wait(PATIENCE) == 0, (folder / "errors").read_text()
-        return {name: json.loads((folder / "outcome").read_text()) for name, (folder, _) in running.items()}
+        for name, process in running.items():
+            assert process.wait(PATIENCE) == 0, (folder / name / "errors").read_text()
+        return {name: json.loads((folder / name / "outcome").read_text()) for name in running}
     finally:
-        for _, process in running.values():
+        for process in running.values():
             process.kill()
             process.wait()
 
 
-@pytest.mark.parametrize("name", ["uvloop", "asyncio"])
-def test_as_on_epoll(outcomes: dict[str, Any], name: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "successes"),
+    [pytest.param(["quick"], 300, id="quick"), pytest.param([], 850, id="all", marks=pytest.mark.slow)],
+)
+def test_as_on_epoll(tmp_path: Path, how: list[str], successes: int) -> None:
     """What succeeds on Twisted's default reactor succeeds here, with the exceptions listed."""
-    here, stock = outcomes[name], outcomes["epoll"]
-    failed = {test: why for test, why in here["failed"].items() if test not in stock["failed"]}
-    unexpected = {test: why for test, why in failed.items() if test not in EXCEPTIONS}
-    assert not unexpected, "\n".join(unexpected.values())
-    # They have run, and nothing is skipped that runs there.
-    assert here["successes"] > 850
-    assert here["skipped"].keys() <= stock["skipped"].keys()
-
-
-def test_few_exceptions() -> None:
-    """The exceptions stay few."""
-    assert len(EXCEPTIONS) <= 10
+    found = outcomes(tmp_path, *how)
+    stock = found.pop("epoll")
+    for name, here in found.items():
+        failed = {test: why for test, why in here["failed"].items() if test not in stock["failed"]}
+        unexpected = {test: why for test, why in failed.items() if test not in EXCEPTIONS}
+        assert not unexpected, f"on {name}:\n" + "\n".join(unexpected.values())
+        # They have run, and nothing is skipped that runs there.
+        assert here["successes"] > successes, name
+        assert here["skipped"].keys() <= stock["skipped"].keys(), name

@@ -11,13 +11,17 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pytest
 
-PATIENCE = 30.0
+from tests import programs
+from tests.programs import Console, Popen, run_console
+
+PATIENCE = programs.PATIENCE
 """Seconds after which a test gives up waiting."""
 
-SCRIPTS = Path(sys.executable).parent
+SCRIPTS = programs.SCRIPTS
 """Where ``twistd`` and ``twistednet`` are."""
 
 REACTOR: list[str] = []
@@ -75,17 +79,18 @@ class Twistd:
         self._output = folder / "stdout"
         self._errors = folder / "stderr"
         self._endpoints = endpoints
-        command = [str(SCRIPTS / "twistd"), "--nodaemon", "--logfile", str(self.log_file), *REACTOR, *arguments]
-        passed: tuple[int, ...] = ()
-        if listening is not None:
-            passed = (listening.fileno(),)
-            command = [sys.executable, "-c", PASS_SOCKET, str(listening.fileno()), *command]
-        if descriptors is not None:
-            command = ["prlimit", f"--nofile={descriptors}", *command]
+        options = ["--nodaemon", "--logfile", str(self.log_file), *REACTOR, *arguments]
+        command = [str(SCRIPTS / "twistd"), *options]
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
-            self.process = subprocess.Popen(
-                command, cwd=folder, stdin=stdin, stdout=output, stderr=errors, pass_fds=passed
-            )
+            how: dict[str, Any] = {"cwd": folder, "stdin": stdin, "stdout": output, "stderr": errors}
+            self.process: Popen
+            if listening is not None:
+                socket_passed = [sys.executable, "-c", PASS_SOCKET, str(listening.fileno())]
+                self.process = Popen([*socket_passed, *command], pass_fds=[listening.fileno()], **how)
+            elif descriptors is not None:
+                self.process = Popen(["prlimit", f"--nofile={descriptors}", *command], **how)
+            else:
+                self.process = Console("twistd", *options, **how)
 
     def __enter__(self) -> Twistd:
         try:
@@ -169,9 +174,7 @@ class Twistd:
 
 def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """Run ``twistd`` to its end, which is soon."""
-    return subprocess.run(
-        [SCRIPTS / "twistd", *arguments], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE
-    )
+    return run_console("twistd", *arguments, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 def assert_one_line(folder: Path, done: subprocess.CompletedProcess[bytes], line: str) -> None:
@@ -228,14 +231,14 @@ def ask_for_all(client: socket.socket, question: bytes) -> bytes:
     return receive_all(client)
 
 
-def inject(twistd: Twistd, *options: str) -> subprocess.Popen[bytes]:
+def inject(twistd: Twistd, *options: str) -> Popen:
     """strace, attached to `twistd` with `options`, which say what is to fail; the test is skipped where it can't be.
 
     Whoever asks for it ends it.
     """
     if shutil.which("strace") is None:
         pytest.skip("there is no strace here")
-    strace = subprocess.Popen(
+    strace = Popen(
         ["strace", "-p", str(twistd.process.pid), *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
     assert strace.stderr is not None

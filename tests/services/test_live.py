@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests import programs
 from tests.services.running import (
     PATIENCE,
     Twistd,
@@ -261,7 +262,7 @@ def test_echo_udp(tmp_path: Path) -> None:
 @pytest.mark.parametrize("question", [b"w", b"w\r\n", b"w\n"])
 def test_w(wps: Twistd, question: bytes) -> None:
     """The client that asks for w gets its output, and the end of the stream, though it has not ended its own."""
-    here = subprocess.run(
+    here = programs.run(
         COMMANDS["w"], env=ENVIRONMENT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=PATIENCE, check=True
     ).stdout.splitlines(keepends=True)
     with connect(wps.port()) as client:

@@ -25,10 +25,10 @@ from typing import Any
 import pytest
 from twisted.application.service import IServiceMaker
 
+from tests.programs import run_console
 from tests.services.running import (
     APPLICATION,
     PATIENCE,
-    SCRIPTS,
     Twistd,
     ask,
     ask_for_all,
@@ -411,13 +411,12 @@ def test_help() -> None:
     """``twistd NAME --help`` reads well for every command."""
 
     def help_of(name: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [SCRIPTS / "twistd", name, "--help"],
+        return run_console(
+            *("twistd", name, "--help"),
             env={**os.environ, "COLUMNS": "80"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
         )
 
     assert set(STREAMS) | set(DATAGRAMS) <= set(COMMANDS)
