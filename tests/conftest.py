@@ -50,7 +50,6 @@ def pytest_configure(config: pytest.Config) -> None:
         programs.die_with(os.getppid())  # a worker of pytest-xdist ends with its controller
     # Ignored in the background of a script, which a test run is not to notice.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    programs.adopt_orphans()
     programs.FRESH = config.getoption("--fresh")
     name = config.getoption("--on")
     if name is None:

@@ -1,11 +1,12 @@
-"""The process that `tests.programs.Console` has fork for it: ``launcher.py SOCKET PARENT``.
+"""The process that `tests.programs.Popen` has fork for it: ``launcher.py SOCKET PARENT``.
 
-A request is a JSON object with three descriptors; the answer is the process id of a new child of PARENT, the tests.
-The launcher forks twice, and the tests adopt the grandchild when the one in between has ended.
+A request is a JSON object with descriptors; the answer is the process id of a new child of PARENT, the tests. The
+launcher forks twice, and the tests adopt the grandchild when the one in between has ended.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import json
 import os
@@ -14,6 +15,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,52 +26,63 @@ from tests.programs import SCRIPTS, default_signals, die_with
 
 
 def launch(descriptor: int, tests: int) -> None:
-    """Serve requests until the tests close their end. Returns in each child, for which everything is prepared."""
+    """Serve requests until the tests close their end. Returns in each child that is to go on in this interpreter."""
+    die_with(tests)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests
     with socket.socket(fileno=descriptor) as requests:
         while True:
-            data, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 3)
+            data, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 100)
             if not data:
                 os._exit(0)
-            parent = os.fork()
-            if parent:
+            child = os.fork()
+            if child:
                 for received in descriptors:
                     os.close(received)
-                os.waitpid(parent, 0)
-            elif os.fork():
+                os.waitpid(child, 0)
+                continue
+            child = os.getpid()
+            if os.fork():
                 os._exit(0)
-            else:
-                become(json.loads(data), descriptors, tests)
-                requests.send(str(os.getpid()).encode())
-                break
-    # What else was open is the launcher's.
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-
-
-def become(request: dict[str, Any], descriptors: Sequence[int], tests: int) -> None:
-    """Turn this process, whose parent has just ended, into a child of the tests that runs `request`."""
-    while os.getppid() != tests:
-        os.sched_yield()
+            while os.getppid() == child:
+                os.sched_yield()
+            die_with(tests)
+            requests.send(str(os.getpid()).encode())
+            break
+    request = json.loads(data)
     default_signals()
-    die_with(tests)
-    # As the interpreter sets them when it starts.
+    if request["session"]:
+        os.setsid()
+    os.chdir(request["folder"])
+    place(descriptors, request["numbers"])
+    if request["fresh"]:
+        os.execvpe(request["arguments"][0], request["arguments"], request["environment"])
+    start_afresh()
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = request["arguments"]
+
+
+def place(descriptors: Sequence[int], numbers: Sequence[int]) -> None:
+    """Give `descriptors` these `numbers`, and close everything else."""
+    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, max(numbers) + 1) for descriptor in descriptors]
+    for descriptor, number in zip(high, numbers, strict=True):
+        os.dup2(descriptor, number)
+    for before, after in pairwise([*sorted(numbers), os.sysconf("SC_OPEN_MAX")]):
+        if before + 1 < after:  # os.closerange(0, 0) would close everything
+            os.closerange(before + 1, after)
+
+
+def start_afresh() -> None:
+    """Set what an interpreter sets when it starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    if request["session"]:
-        os.setsid()
-    for number, descriptor in enumerate(descriptors):
-        os.dup2(descriptor, number)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         old = getattr(sys, name)
         new = open(number, "w" if number else "r", encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115
         setattr(sys, name, new)
         setattr(sys, f"__{name}__", new)
     sys.stderr.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    os.environ.clear()
-    os.environ.update(request["environment"])
-    os.chdir(request["folder"])
-    sys.argv = request["arguments"]
     sys.path[0] = str(SCRIPTS)
 
 

@@ -1,12 +1,13 @@
 """Starting programs for the tests.
 
 `Popen` and `run` replace subprocess's: the child gets the default action for every signal, though the tests may run in
-the background of a script, where SIGINT is ignored, and it is killed when the tests end, even if they are killed.
+the background of a script, where SIGINT is ignored, and it is killed when the tests end, even if they are killed. A
+launcher, which has no threads, forks the child, prepares it, and has the tests adopt it.
 
 `Console` starts ``twistd`` or ``twistednet``. Their imports take half a second of a processor, and the tests start a
-thousand of them, so a launcher imports everything once and forks for each call. The child is a process as any other,
-with its own descriptors, environment, working directory, signals and exit status; only the start of the interpreter
-is left out. With ``pytest --fresh``, or in a test that has the ``fresh`` fixture, each gets an interpreter of its own.
+thousand of them, so the launcher has imported everything, and its child goes on without an exec. That child is a
+process as any other, with its own descriptors, environment, working directory, signals and exit status; only the start
+of the interpreter is left out. With ``pytest --fresh``, or in a test that has the ``fresh`` fixture, it is not.
 """
 
 from __future__ import annotations
@@ -67,47 +68,44 @@ def adopt_orphans() -> None:
 class Popen(subprocess.Popen[Any]):
     """A child with default signals, killed when the tests end."""
 
-    def __init__(self, arguments: Sequence[object], **options: Any) -> None:
-        tests = os.getpid()
-
-        def prepare() -> None:
-            default_signals()
-            die_with(tests)
-
-        words = [os.fspath(word) for word in arguments]  # type: ignore[call-overload]
-        if FOLDER:
-            options.setdefault("cwd", FOLDER[0])
-        super().__init__(words, preexec_fn=prepare, **options)
-
-
-class Console(Popen):
-    """``twistd`` or ``twistednet``, with its arguments."""
+    fresh = True
+    """Whether it is to be executed, and not what the launcher has imported."""
 
     _call = inspect.signature(subprocess.Popen._execute_child)  # type: ignore[attr-defined]
 
-    def __init__(self, program: str, *arguments: object, **options: Any) -> None:
-        super().__init__([str(SCRIPTS / program), *map(str, arguments)], **options)
+    def __init__(self, arguments: Sequence[object], **options: Any) -> None:
+        words = [os.fspath(word) for word in arguments]  # type: ignore[call-overload]
+        if FOLDER:
+            options.setdefault("cwd", FOLDER[0])
+        super().__init__(words, **options)
 
     def _execute_child(self, *arguments: Any) -> None:
-        """Have the launcher fork, in place of a fork and an exec here."""
-        if FRESH:
-            super()._execute_child(*arguments)  # type: ignore[misc]
-            return
+        """Have the launcher fork, in place of a fork here."""
         call = self._call.bind(self, *arguments).arguments
         pipes = [call[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
         try:
-            assert not call["pass_fds"]
             request = {
                 "arguments": call["args"],
                 "folder": os.fspath(call["cwd"] or os.getcwd()),
                 "environment": dict(os.environ if call["env"] is None else call["env"]),
                 "session": call["start_new_session"],
+                "numbers": [0, 1, 2, *call["pass_fds"]],
+                "fresh": self.fresh,
             }
-            descriptors = [pipe if pipe != -1 else number for number, pipe in enumerate((pipes[0], pipes[3], pipes[5]))]
+            standard = [pipe if pipe != -1 else number for number, pipe in enumerate((pipes[0], pipes[3], pipes[5]))]
+            descriptors = [*standard, *call["pass_fds"]]
             self.pid = launcher().fork(request, descriptors)
             self._child_created = True
         finally:
             self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+
+class Console(Popen):
+    """``twistd`` or ``twistednet``, with its arguments."""
+
+    def __init__(self, program: str, *arguments: object, **options: Any) -> None:
+        self.fresh = FRESH
+        super().__init__([str(SCRIPTS / program), *map(str, arguments)], **options)
 
 
 def run(arguments: Sequence[object], *, timeout: float = PATIENCE, **options: Any) -> subprocess.CompletedProcess[Any]:
@@ -154,7 +152,7 @@ class Launcher:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(HERE.parent)}
-            self.process = Popen(
+            self._process = subprocess.Popen(
                 [
                     sys.executable,
                     "-P",
@@ -169,7 +167,7 @@ class Launcher:
         self._socket.settimeout(PATIENCE)
 
     def fork(self, request: dict[str, Any], descriptors: list[int]) -> int:
-        """Start what `request` says, with these standard descriptors; its process id."""
+        """Start what `request` says, with `descriptors`, which it gets by its "numbers"; its process id."""
         with self._lock:
             socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
             return int(self._socket.recv(100))
@@ -177,7 +175,7 @@ class Launcher:
     def stop(self) -> None:
         """End it."""
         self._socket.close()
-        self.process.wait(PATIENCE)
+        self._process.wait(PATIENCE)
 
 
 _launcher: list[Launcher] = []
@@ -188,6 +186,7 @@ def launcher() -> Launcher:
     """The launcher of these tests, started when it is first needed."""
     with _starting:
         if not _launcher:
+            adopt_orphans()
             _launcher.append(Launcher())
         return _launcher[0]
 

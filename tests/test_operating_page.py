@@ -6,14 +6,13 @@ import re
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import programs
-from tests.services.running import PATIENCE, Twistd, ask_for_all, connect_unix
+from tests.services.running import PATIENCE, Twistd, ask_for_all, connect_started
 from twistednet.services import echo, systat
 from twistednet.services.base import RESERVE
 
@@ -43,12 +42,7 @@ def test_embedding(tmp_path: Path) -> None:
     with (tmp_path / "output").open("wb") as output:
         server = programs.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=output, stderr=output)
     try:
-        give_up = time.monotonic() + PATIENCE
-        while not (tmp_path / "socket").exists():
-            assert time.monotonic() < give_up
-            assert server.poll() is None
-            time.sleep(0.01)
-        with connect_unix(tmp_path / "socket") as client:
+        with connect_started(tmp_path / "socket", server) as client:
             assert ask_for_all(client, b"hello" * 10_000) == b"hello" * 10_000
         server.send_signal(signal.SIGTERM)
         server.wait(PATIENCE)

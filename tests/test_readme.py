@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import socket
 import sys
-import time
 from pathlib import Path
 
 from tests import programs
+from tests.services.running import connect_started
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -18,15 +17,9 @@ def test_embedding(tmp_path: Path) -> None:
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     server = programs.Popen([sys.executable, "-c", code], cwd=tmp_path)
     try:
-        path = tmp_path / "letters.sock"
-        deadline = time.monotonic() + 20
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
         answers = []
         for letters in (b"ab\n", b"c\n"):
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(10)
-                client.connect(str(path))
+            with connect_started(tmp_path / "letters.sock", server) as client:
                 client.sendall(letters)
                 answers.append(client.recv(100))
         assert answers == [b"aab\n", b"abc\n"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import programs
+from tests.services.running import free_port
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/textbook.md").read_text()
@@ -30,19 +30,6 @@ def sections() -> dict[str, str]:
 def anchor(heading: str) -> str:
     """What a link to `heading` looks like."""
     return "#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-
-
-def free_port() -> int:
-    """A port that nobody listens on, over TCP or UDP."""
-    while True:
-        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
-            stream.bind(("127.0.0.1", 0))
-            port: int = stream.getsockname()[1]
-            try:
-                datagram.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def localized(text: str, folder: Path) -> str:

@@ -18,9 +18,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import programs
 from tests.bench.loads import seen
-from tests.services.running import PATIENCE
+from tests.services.running import PATIENCE, free_port
 from twistednet.bench import chart, report
-from twistednet.bench.compare import circumstances, divide_cores, free_port, processor, reference, summaries, version_of
+from twistednet.bench.compare import circumstances, divide_cores, processor, reference, summaries, version_of
 from twistednet.bench.measure import Settings
 from twistednet.bench.models import MODELS
 from twistednet.bench.servers import SERVERS, no_module

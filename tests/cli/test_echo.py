@@ -63,6 +63,7 @@ def test_large_pipe(servers: Servers) -> None:
     assert output == data
 
 
+@pytest.mark.usefixtures("fresh")
 def test_large_file(servers: Servers, tmp_path: Path) -> None:
     """20 MB go from a file to a file unchanged."""
     data = random.Random(2).randbytes(20_000_000)
@@ -118,6 +119,7 @@ def test_conversation(servers: Servers) -> None:
         assert program.stdout.read() == b""
 
 
+@pytest.mark.usefixtures("fresh")
 def test_terminal(servers: Servers) -> None:
     """At a terminal each line comes back; end of input ends it."""
     with Terminal("echo", "127.0.0.1", servers.echo) as terminal:

@@ -44,6 +44,7 @@ def test_streams(loop: str) -> None:
         (("--reactor=twistednet-asyncio",), "twistednet.reactor.AsyncioReactor"),
     ],
 )
+@pytest.mark.usefixtures("fresh")
 def test_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], reactor: str) -> None:
     """Our commands run on our reactor unless another is named; the log begins with which."""
     monkeypatch.setattr(running, "REACTOR", [])

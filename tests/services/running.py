@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -185,9 +186,35 @@ def assert_one_line(folder: Path, done: subprocess.CompletedProcess[bytes], line
     assert not (folder / "twistd.pid").exists()
 
 
+def free_port() -> int:
+    """A port that nobody uses, over TCP or UDP, and that the system gives to none who let it choose."""
+    first, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    while True:
+        port = 5000 + secrets.randbelow(int(first) - 5000)
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
+            try:
+                stream.bind(("127.0.0.1", port))
+                datagram.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
 def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
     """A connected TCP socket."""
     return socket.create_connection((host, port), PATIENCE)
+
+
+def connect_started(path: Path, process: Popen) -> socket.socket:
+    """A connected Unix socket of a program that is about to listen there."""
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return connect_unix(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            assert process.poll() is None
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
 
 
 def connect_unix(path: Path) -> socket.socket:
