@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -63,6 +64,7 @@ class Twistd:
     :param listening: a socket that it gets as systemd would pass it, by the name of ``stream``.
     :param name: the name of its log, where several run in one folder.
     :param descriptors: how many it may have; as many as the tests when left out.
+    :param inherited: descriptors that it gets as they are.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Twistd:
         listening: socket.socket | None = None,
         name: str = "twistd",
         descriptors: int | None = None,
+        inherited: Sequence[int] = (),
     ) -> None:
         self.folder = folder
         self.log_file = folder / f"{name}.log"
@@ -91,7 +94,7 @@ class Twistd:
             elif descriptors is not None:
                 self.process = Popen(["prlimit", f"--nofile={descriptors}", *command], **how)
             else:
-                self.process = Console("twistd", *options, **how)
+                self.process = Console("twistd", *options, pass_fds=inherited, **how)
 
     def __enter__(self) -> Twistd:
         try:

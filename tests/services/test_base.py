@@ -62,17 +62,6 @@ def parsed(*arguments: str) -> Options:
     return options
 
 
-class StartErrorTests(SynchronousTestCase):
-    """`StartError`."""
-
-    def test_both(self) -> None:
-        """It exits with its line and status 1, and can be caught as any error."""
-        error = StartError("no")
-        self.assertIsInstance(error, SystemExit)
-        self.assertIsInstance(error, Exception)
-        self.assertEqual(error.code, "no")
-
-
 class NumberTests(SynchronousTestCase):
     """`number`."""
 

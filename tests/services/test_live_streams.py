@@ -419,7 +419,7 @@ def test_help() -> None:
             text=True,
         )
 
-    assert set(STREAMS) | set(DATAGRAMS) <= set(COMMANDS)
+    assert set(STREAMS) | set(DATAGRAMS) | {"systat"} == set(COMMANDS)
     with ThreadPoolExecutor(4) as pool:
         for name, done in zip(COMMANDS, pool.map(help_of, COMMANDS), strict=True):
             assert (done.returncode, done.stderr) == (0, "")
