@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from twisted.application.reactors import getReactorTypes
 from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.protocol import Factory
 
+from tests import programs
 from tests.reactor.test_streams import Peer
 from tests.services import running
 from tests.services.running import PATIENCE, Twistd, ask_for_all, connect
@@ -25,8 +25,8 @@ from twistednet.reactor.stream import LoopStream
 def test_streams(loop: str) -> None:
     """Streams keep their contract when the loop carries them."""
     streams = Path(__file__).with_name("test_streams.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--on", loop, str(streams)],
+    done = programs.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "0", "--on", loop, str(streams)],
         capture_output=True,
         cwd=streams.parents[2],
         timeout=4 * PATIENCE,
@@ -45,6 +45,7 @@ def test_streams(loop: str) -> None:
         (("--reactor=twistednet-asyncio",), "twistednet.reactor.asyncioreactor.AsyncioReactor"),
     ],
 )
+@pytest.mark.usefixtures("fresh")
 def test_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], reactor: str) -> None:
     """Our commands run on our reactor unless another is named; the log begins with which."""
     monkeypatch.setattr(running, "REACTOR", [])
@@ -245,7 +246,7 @@ assert type(reactor) is {name}, reactor
 foreign = {{"click", "treq", "rich", "twistednet.protocols", "twistednet.services", "twistednet.cli"}}
 assert not foreign & set(sys.modules), foreign & set(sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE)
+    done = programs.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr.decode()
 
 
@@ -261,5 +262,5 @@ from twisted.internet import reactor
 assert reactor.loop is loop
 assert asyncio.get_event_loop_policy().get_event_loop() is loop
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE)
+    done = programs.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr.decode()

@@ -89,7 +89,7 @@ class WritingTests(SynchronousTestCase):
         self.reactor._asyncioEventloop = cast(Any, self.loop)
         self.reactor.streams = set()
         self.reactor.direct = set()
-        self.reactor._to_flush = []
+        self.reactor._to_flush = {}
         self.reactor._ending_direct = None
         self.protocol = Answering(self)
         self.loop_transport = FakeLoopTransport()

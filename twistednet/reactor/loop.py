@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from twistednet.reactor.datagram import MulticastPort
 from twistednet.reactor.datagram import Port as UDPPort
 from twistednet.reactor.log_context import LogContext
-from twistednet.reactor.stream import Connector, LoopStream, Port, UNIXConnector, UNIXPort
+from twistednet.reactor.stream import Connector, PlainStream, Port, UNIXConnector, UNIXPort
 
 __all__ = ["BACKLOG", "TWISTEDS_BACKLOG", "LoopReactor", "install_reactor"]
 
@@ -48,15 +48,15 @@ class LoopReactor(AsyncioSelectorReactor):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.streams: set[LoopStream] = set()
+        self.streams: set[PlainStream] = set()
         """The connections that the loop carries."""
-        self.direct: set[LoopStream] = set()
+        self.direct: set[PlainStream] = set()
         """Those whose writes go straight to the loop."""
         self._ending_direct: asyncio.TimerHandle | None = None
-        self._to_flush: list[LoopStream] = []
+        self._to_flush: dict[PlainStream, None] = {}
         self._stop_requested = False
         super().__init__(loop)
-        callers = LoopStream.data_received.__code__, LoopStream.eof_received.__code__
+        callers = PlainStream.data_received.__code__, PlainStream.eof_received.__code__
         context.setDefault(log.ILogContext, LogContext(*callers))
 
     @property
@@ -135,21 +135,25 @@ class LoopReactor(AsyncioSelectorReactor):
 
     # Writes that have been collected
 
-    def flush_soon(self, stream: LoopStream) -> None:
+    def flush_soon(self, stream: PlainStream) -> None:
         """Send what `stream` has collected before the loop next waits for events."""
         if not self._to_flush:
             self.loop.call_soon(self._flush)
-        self._to_flush.append(stream)
+        self._to_flush[stream] = None
+
+    def flushes_soon(self, stream: PlainStream) -> bool:
+        """Whether something was written to `stream` in this turn."""
+        return stream in self._to_flush
 
     def _flush(self) -> None:
-        streams, self._to_flush = self._to_flush, []
+        streams, self._to_flush = self._to_flush, {}
         for stream in streams:
             try:
                 stream.flush()
             except BaseException:  # a producer's, from pauseProducing
                 log.err()
 
-    def writes_directly(self, stream: LoopStream) -> None:
+    def writes_directly(self, stream: PlainStream) -> None:
         """The writes of `stream` go straight to the loop, until `DIRECT_SECONDS` have passed."""
         self.direct.add(stream)
         if self._ending_direct is None:

@@ -381,11 +381,12 @@ class PlainStream(tcp.Connection):
         self.collect_writes()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
+        written = self._send is not None or self.reactor.flushes_soon(self) or self.bytes_waiting() > 0
         if not streaming:
             self.collect_writes()
         FileDescriptor.registerProducer(self, producer, streaming)
-        loop_transport = self._loop_transport
-        if not streaming and loop_transport is not None and loop_transport.get_write_buffer_size():
+        if not streaming and written:
+            # What was written before is, for Twisted, still to be sent; then the producer is asked for more.
             self.startWriting()
 
     def unregisterProducer(self) -> None:
@@ -416,22 +417,22 @@ class LoopStream(PlainStream):
         send = self._send
         if send is not None:
             send(data)
-        elif self.TLS:
-            self.protocol.write(data)  # type: ignore[attr-defined]
-        else:
+        elif not self.TLS:
             PlainStream.write(self, data)
+        elif self.connected:
+            self.protocol.write(data)  # type: ignore[attr-defined]
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        if self.TLS:
-            self.protocol.writeSequence(iovec)  # type: ignore[attr-defined]
-        else:
+        if not self.TLS:
             self.write(joined(iovec))
+        elif self.connected:
+            self.protocol.writeSequence(iovec)  # type: ignore[attr-defined]
 
     def loseConnection(self) -> None:
-        if self.TLS:
-            self.protocol.loseConnection()  # type: ignore[attr-defined]
-        else:
+        if not self.TLS:
             super().loseConnection()
+        elif self.connected and not self.disconnecting:
+            self.protocol.loseConnection()  # type: ignore[attr-defined]
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         if self.TLS:
@@ -446,13 +447,8 @@ class LoopStream(PlainStream):
             super().unregisterProducer()
 
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
-        producer, streaming = self.producer, self.streamingProducer
-        if producer is not None:
-            self.unregisterProducer()
         self.collect_writes()
         startTLS(self, ctx, normal, PlainStream)
-        if producer is not None:
-            self.registerProducer(producer, streaming)
 
 
 def joined(pieces: Iterable[bytes]) -> bytes:
