@@ -56,6 +56,8 @@ def launch(descriptor: int, tests: int) -> None:
         os.setsid()
     os.chdir(request["folder"])
     place(descriptors, request["numbers"])
+    if "LISTEN_FDS" in request["environment"]:  # they are for this process, and none that it starts
+        request["environment"]["LISTEN_PID"] = str(os.getpid())
     if request["fresh"]:
         os.execvpe(request["arguments"][0], request["arguments"], request["environment"])
     start_afresh()

@@ -66,14 +66,18 @@ def adopt_orphans() -> None:
 
 
 class Popen(subprocess.Popen[Any]):
-    """A child with default signals, killed when the tests end."""
+    """A child with default signals, killed when the tests end.
+
+    :param listening: a socket that it gets as systemd would pass it, by the name of ``stream``.
+    """
 
     fresh = True
     """Whether it is to be executed, and not what the launcher has imported."""
 
     _call = inspect.signature(subprocess.Popen._execute_child)  # type: ignore[attr-defined]
 
-    def __init__(self, arguments: Sequence[object], **options: Any) -> None:
+    def __init__(self, arguments: Sequence[object], *, listening: socket.socket | None = None, **options: Any) -> None:
+        self._listening = listening
         words = [os.fspath(word) for word in arguments]  # type: ignore[call-overload]
         if FOLDER:
             options.setdefault("cwd", FOLDER[0])
@@ -84,17 +88,21 @@ class Popen(subprocess.Popen[Any]):
         call = self._call.bind(self, *arguments).arguments
         pipes = [call[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
         try:
+            passed = {number: number for number in call["pass_fds"]}
+            environment = dict(os.environ if call["env"] is None else call["env"])
+            if self._listening is not None:
+                passed[3] = self._listening.fileno()
+                environment.update(LISTEN_FDS="1", LISTEN_FDNAMES="stream")
             request = {
                 "arguments": call["args"],
                 "folder": os.fspath(call["cwd"] or os.getcwd()),
-                "environment": dict(os.environ if call["env"] is None else call["env"]),
+                "environment": environment,
                 "session": call["start_new_session"],
-                "numbers": [0, 1, 2, *call["pass_fds"]],
+                "numbers": [0, 1, 2, *passed],
                 "fresh": self.fresh,
             }
             standard = [pipe if pipe != -1 else number for number, pipe in enumerate((pipes[0], pipes[3], pipes[5]))]
-            descriptors = [*standard, *call["pass_fds"]]
-            self.pid = launcher().fork(request, descriptors)
+            self.pid = launcher().fork(request, [*standard, *passed.values()])
             self._child_created = True
         finally:
             self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
@@ -104,7 +112,8 @@ class Console(Popen):
     """``twistd`` or ``twistednet``, with its arguments."""
 
     def __init__(self, program: str, *arguments: object, **options: Any) -> None:
-        self.fresh = FRESH
+        # Twisted looks once, when it is imported, for the sockets that systemd has passed.
+        self.fresh = FRESH or "listening" in options
         super().__init__([str(SCRIPTS / program), *map(str, arguments)], **options)
 
 

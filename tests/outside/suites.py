@@ -66,7 +66,7 @@ SUITES = (
     of_twisted(
         "test",
         *("test.test_tcp", "test.test_tcp_internals", "test.test_udp", "test.test_unix", "test.test_ssl"),
-        *("test.test_sslverify", "test.test_internet", "test.test_defer", "test.test_threads", "test.test_ftp"),
+        *("test.test_policies", "test.test_internet", "test.test_defer", "test.test_threads", "test.test_ftp"),
     ),
     of_twisted("web", "web.test.test_webclient", "web.test.test_wsgi", "web.test.test_xmlrpc", limit=600, times=1.5),
     *(

@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,15 +27,6 @@ SCRIPTS = programs.SCRIPTS
 
 REACTOR: list[str] = []
 """The option that names the reactor for every twistd, where the tests are run on a particular one."""
-
-PASS_SOCKET = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="stream", LISTEN_PID=str(os.getpid()))
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-"""Becomes the program that is named, with a socket passed to it as systemd does."""
-
 
 APPLICATION = """
 from importlib import import_module
@@ -84,16 +74,14 @@ class Twistd:
         self._errors = folder / "stderr"
         self._endpoints = endpoints
         options = ["--nodaemon", "--logfile", str(self.log_file), *REACTOR, *arguments]
-        command = [str(SCRIPTS / "twistd"), *options]
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             how: dict[str, Any] = {"cwd": folder, "stdin": stdin, "stdout": output, "stderr": errors}
             self.process: Popen
-            if listening is not None:
-                socket_passed = [sys.executable, "-c", PASS_SOCKET, str(listening.fileno())]
-                self.process = Popen([*socket_passed, *command], pass_fds=[listening.fileno()], **how)
-            elif descriptors is not None:
-                self.process = Popen(["prlimit", f"--nofile={descriptors}", *command], **how)
+            if descriptors is not None:
+                self.process = Popen(["prlimit", f"--nofile={descriptors}", SCRIPTS / "twistd", *options], **how)
             else:
+                if listening is not None:
+                    how["listening"] = listening
                 self.process = Console("twistd", *options, pass_fds=inherited, **how)
 
     def __enter__(self) -> Twistd:
