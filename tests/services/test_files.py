@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import ssl
@@ -497,6 +498,15 @@ class OptionsTests(ServiceTestCase):
         """So is a folder that can't be read."""
         self.patch(os, "access", lambda *_: False)
         self.assert_refused(files.Options, "--root /usr: not a folder that can be read", "--root", "/usr")
+
+    def test_descriptors(self) -> None:
+        """As each connection may need two descriptors, half as many are let in by default."""
+        options = files.Options()
+        options.parseOptions([])
+        self.patch(resource, "getrlimit", lambda _: (256, 256))
+        self.assertEqual(options.limits().max_connections, (256 - 50) // 2)
+        options.parseOptions(["--max-connections", "200"])
+        self.assertEqual(options.limits().max_connections, 200)
 
     def test_help(self) -> None:
         """The help text has the service's own options."""
