@@ -84,13 +84,16 @@ class OneWayWire(StringTransport):
         # Only a clock that the factory was given: the global reactor has turns of its own.
         clock = getattr(getattr(self.protocol, "factory", None), "__dict__", {}).get("reactor")
         while True:
-            before = len(self.received), len(self._arriving), self.closed, self.ended
+            before = self._progress()
             self._deliver()
             if isinstance(clock, Clock):
                 clock.advance(0)
             self.read()
-            if before == (len(self.received), len(self._arriving), self.closed, self.ended):
+            if before == self._progress():
                 return
+
+    def _progress(self) -> tuple[object, ...]:
+        return len(self.received), len(self._arriving), self.producerState, self.closed, self.ended
 
     def reset(self) -> None:
         """Leave without a word."""

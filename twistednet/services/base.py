@@ -89,10 +89,13 @@ RESERVE = 50
 """Descriptors that are left for other things than connections: ports, files, the commands of wps."""
 
 
-def most_connections() -> int:
-    """How many connections the limit on descriptors allows."""
+def most_connections(descriptors: int = 1) -> int:
+    """How many connections the limit on descriptors allows.
+
+    :param descriptors: how many each of them needs.
+    """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 0 if limit == resource.RLIM_INFINITY else max(1, limit - min(RESERVE, limit // 2))
+    return 0 if limit == resource.RLIM_INFINITY else max(1, (limit - min(RESERVE, limit // 2)) // descriptors)
 
 
 UDP_FLAG = ["udp", "u", "Serve UDP too, on the same interface and port (with port 0, on one of its own)."]
@@ -156,8 +159,12 @@ class ServiceOptions(usage.Options):
 
 
 class StreamServiceOptions(ServiceOptions):
-    """The options that every service of streams has besides: what its connections may take. 0 turns a limit off."""
+    """The options that every service of streams has besides: what its connections may take. 0 turns a limit off.
 
+    A subclass says how many `descriptors` a connection needs, where that is not the one of its socket.
+    """
+
+    descriptors = 1
     optParameters = [
         [
             "max-connections",
@@ -195,7 +202,7 @@ class StreamServiceOptions(ServiceOptions):
         """What the connections may take."""
         most = self["max-connections"]
         return Limits(
-            max_connections=most_connections() if most is None else most,
+            max_connections=most_connections(self.descriptors) if most is None else most,
             max_per_host=self["max-per-host"],
             idle_timeout=self["idle-timeout"],
             message_timeout=self["message-timeout"],

@@ -24,6 +24,7 @@ def _folder(path: str) -> str:
 class Options(StreamServiceOptions):
     command = "files"
     default_port = 8000
+    descriptors = 2  # a socket, and the file or folder that is being sent
     longdesc = (
         "Serves a folder and everything below it over HTTP, for reading: no way leads out of it. A folder is shown "
         "by its index.html, or as a list."
