@@ -14,8 +14,8 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire import OneWayWire, Wire
-from twistednet.policies import limits as module
-from twistednet.policies.limits import Drained, Limited, LimitedFactory, Limits, bytes_waiting
+from twistednet.policies.limits import Drained, Limited, LimitedFactory, Limits
+from twistednet.policies.transports import bytes_waiting
 from twistednet.protocols.counters import Counters
 from twistednet.protocols.echo import EchoFactory
 from twistednet.protocols.reverse import ReverseFactory
@@ -32,8 +32,6 @@ class LimitedTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        # A wire is not among the transports that are known.
-        self.patch(module, "bytes_waiting", lambda wire: len(wire.waiting))
 
     def serve(self, factory: Any = None, **limits: float) -> LimitedFactory:
         """`factory`, or echo, under `limits`."""

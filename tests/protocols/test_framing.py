@@ -450,7 +450,7 @@ class TurnTests(SynchronousTestCase):
         """Drained, it answers what it has, and closes; once."""
         protocol = cast(Quote, self.wire.protocol)
         self.wire.send(b"ab\n")
-        protocol.drain()
-        protocol.drain()
+        protocol.finish()
+        protocol.finish()
         self.wire.turn()
         self.assertEqual((self.wire.received, self.wire.ended), (b"'ab'\n", True))

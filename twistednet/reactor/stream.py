@@ -24,6 +24,10 @@ from twisted.internet.main import CONNECTION_LOST
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python import log
 from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistednet import tcp_info
+from twistednet.interfaces import IEndObserver, IOctetCounter, IOutputPending
 
 DONE = Failure(ConnectionDone())
 
@@ -37,6 +41,7 @@ QUICK_ANSWERS = 4
 the loop."""
 
 
+@implementer(IOutputPending)
 class LoopStream(tcp.Connection):
     """Mixed in before one of Twisted's stream transports: lets the loop carry the connection.
 
@@ -65,6 +70,7 @@ class LoopStream(tcp.Connection):
         self._early: bytes | None = None  # read by the loop before it was asked for; b"" is the end of the stream
         self._ended = False  # the end of the stream has been read
         self._delays = False  # TCP_NODELAY, which the loops set, has been turned off
+        self._end_observer: IEndObserver | None = None
         self.disconnecting = self.disconnected = False
         super().__init__(*args)
 
@@ -121,6 +127,20 @@ class LoopStream(tcp.Connection):
 
     def connectionLost(self, reason: Failure) -> None:
         self.collect_writes()
+        observer, self._end_observer = self._end_observer, None
+        if observer is None:
+            self._end(reason)
+            return
+        try:
+            received, written, _, _ = self.octets()  # while the socket is open
+        except OSError:
+            received = written = 0
+        try:
+            self._end(reason)
+        finally:
+            observer.transport_lost(received, written)
+
+    def _end(self, reason: Failure) -> None:
         self._tempDataBuffer.clear()
         self._tempDataLen = 0
         if self.TLS:
@@ -308,6 +328,17 @@ class LoopStream(tcp.Connection):
             waiting += self._loop_transport.get_write_buffer_size()
         return waiting
 
+    def octets(self) -> tuple[int, int, int, int]:
+        """See `IOctetCounter`; of a TCP connection only. When TLS has been started, what it makes is counted."""
+        received, acknowledged, waiting, fin_received = tcp_info.tcp_counters(self.socket)
+        waiting += self.bytes_waiting()
+        written = acknowledged + waiting
+        return received - (fin_received or self._ended), written - self._writeDisconnected, acknowledged, waiting
+
+    def observe_end(self, observer: IEndObserver) -> None:
+        """See `IOctetCounter`."""
+        self._end_observer = observer
+
     def pause_writing(self) -> None:
         """From the loop: its buffer is above the limit that was set, which is 0 while Twisted waits to write."""
         self._loop_paused = True
@@ -424,6 +455,12 @@ class TCPSocket(socket.socket):
         return tcp_socket
 
 
+def counting_octets(cls: Any) -> Any:
+    """Declare that `cls` is an `IOctetCounter`, where the kernel counts."""
+    return implementer(IOctetCounter)(cls) if tcp_info.AVAILABLE else cls
+
+
+@counting_octets
 class Server(LoopStream, tcp.Server):
     """A TCP connection that was accepted."""
 
