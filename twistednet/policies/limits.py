@@ -142,23 +142,20 @@ class Connection:
     :param protocol: what is served.
     :param host: the peer's address, for ``max_per_host``.
     :param transport: what to close.
-    :param octets: tells how far the connection has come, as in `IOctetCounter`.
+    :param counter: has ``octets()``, as an `IOctetCounter` has.
     """
 
     __slots__ = (
         "acknowledged",
-        "began",
+        "begun",
         "closing",
         "counted",
+        "counter",
         "ending",
         "factory",
-        "finishable",
         "host",
-        "message",
-        "messages",
-        "octets",
         "progressed",
-        "quiet_since",
+        "protocol",
         "seen",
         "stalled",
         "transport",
@@ -171,16 +168,15 @@ class Connection:
         protocol: Any,
         host: str | None,
         transport: Any,
-        octets: Callable[[], tuple[int, int, int, int]],
+        counter: Any,
     ) -> None:
         self.factory = factory
         self.host = host
         self.transport = transport
-        self.octets = octets
+        self.counter = counter
         while isinstance(protocol, ProtocolWrapper):
             protocol = protocol.wrappedProtocol
-        self.messages = protocol if IMessageInput.providedBy(protocol) else None
-        self.finishable = protocol if IFinishable.providedBy(protocol) else None
+        self.protocol = protocol
         self.counted = (0, 0, 0)
         """Octets received and sent, and messages, that the service's counters have already."""
         self.acknowledged = 0
@@ -190,30 +186,28 @@ class Connection:
         self.seen = (0, 0)
         """Octets received, and `acknowledged`, at the last look of a sweep."""
         self.progressed = 0.0
-        """When octets were last seen to have come or to have been acknowledged."""
+        """When octets were last seen to have come or to have been acknowledged; in a drain, when the peer was last owed
+        something."""
         self.stalled: float | None = None
         """Since when octets have waited and none was acknowledged."""
-        self.message: int | None = None
-        """The message that had begun, at `began`."""
-        self.began: float | None = None
+        self.begun: tuple[int, float] | None = None
+        """The message that has begun, and when."""
         self.closing = False
         """It has been told to close."""
         self.ending = ""
         """How it ends, in a drain."""
-        self.quiet_since: float | None = None
 
     def transport_lost(self, received: int, written: int) -> None:
         """The connection has ended."""
         self._add(received, written)
         self.factory.connection_lost(self)
         # Nothing is to refer to itself, and a sweep may have this in its list.
-        self.transport = self.messages = self.finishable = None
-        self.octets = _nothing
+        self.transport = self.protocol = self.counter = None
 
     def count(self) -> None:
         """Add to the service's counters what they don't have yet."""
         try:
-            received, sent, self.acknowledged, self.waiting = self.octets()
+            received, sent, self.acknowledged, self.waiting = self.counter.octets()
         except OSError:
             return  # Its socket is closed, and it will be told.
         self._add(received, sent)
@@ -221,7 +215,7 @@ class Connection:
     def _add(self, received: int, sent: int) -> None:
         before = self.counted
         received, sent = max(received, before[0]), max(sent, before[1])
-        messages = 0 if self.messages is None else self.messages.messages
+        messages = self.protocol.messages if IMessageInput.providedBy(self.protocol) else 0
         if received != before[0] or sent != before[1] or messages != before[2]:
             counters = self.factory.kept
             counters.bytes_received += received - before[0]
@@ -249,20 +243,20 @@ class Connection:
     def restart(self, now: float) -> None:
         """Measure every time-out from `now`."""
         self.progressed = now
-        self.stalled = self.began = None
+        self.stalled = self.begun = None
 
     def overdue(self, limits: Limits, now: float) -> str:
         """Look how far the connection has come, and say which time-out is over, if one is."""
         self.look(now)
-        if self.messages is not None:
-            message = self.messages.unfinished
+        if IMessageInput.providedBy(self.protocol):
+            message = self.protocol.unfinished
             if message is None:
-                self.began = None
-            elif self.began is None or message != self.message or self.messages.input_paused:
-                self.message, self.began = message, now
+                self.begun = None
+            elif self.begun is None or message != self.begun[0] or self.protocol.input_paused:
+                self.begun = message, now
         if limits.write_timeout and self.stalled is not None and now - self.stalled >= limits.write_timeout:
             return "write"
-        if limits.message_timeout and self.began is not None and now - self.began >= limits.message_timeout:
+        if limits.message_timeout and self.begun is not None and now - self.begun[1] >= limits.message_timeout:
             return "message"
         if limits.idle_timeout and now - self.progressed >= limits.idle_timeout:
             return "idle"
@@ -275,8 +269,8 @@ class Connection:
         return (
             self.look(now)
             or bool(self.waiting)
-            or (self.finishable is not None and self.finishable.owing)
-            or (not self.ending and self.messages is not None and self.messages.unfinished is not None)
+            or (IFinishable.providedBy(self.protocol) and self.protocol.owing)
+            or (not self.ending and IMessageInput.providedBy(self.protocol) and self.protocol.unfinished is not None)
         )
 
     def drain(self, ending: str, now: float) -> None:
@@ -285,25 +279,20 @@ class Connection:
         :param ending: what to count it as, if it is finished now.
         """
         if self.is_busy(now):
-            self.quiet_since = None
+            self.progressed = now
         elif not self.ending:
             self.ending = ending
-            if self.finishable is None:
-                self.transport.loseConnection()
+            self.progressed = now
+            if IFinishable.providedBy(self.protocol):
+                self.protocol.finish()
             else:
-                self.finishable.finish()
-        elif self.quiet_since is None:
-            self.quiet_since = now
-        elif now - self.quiet_since >= QUIET:
+                self.transport.loseConnection()
+        elif now - self.progressed >= QUIET:
             if self.closing:
                 self.transport.abortConnection()
             else:
                 self.closing = True
                 self.transport.loseConnection()
-
-
-def _nothing() -> tuple[int, int, int, int]:
-    raise OSError
 
 
 class ByteCounter:
@@ -356,7 +345,7 @@ class Limited(HalfClosingWrapper):
     def makeConnection(self, transport: Any) -> None:
         protocol = self.wrappedProtocol
         if IOctetCounter.implementedBy(type(transport)) and transport.protocol is self:
-            connection = Connection(self.factory, protocol, self.host, transport, transport.octets)
+            connection = Connection(self.factory, protocol, self.host, transport, transport)
             transport.protocol = protocol
             transport.observe_end(connection)
             self.factory.connection_made(connection)
@@ -365,7 +354,7 @@ class Limited(HalfClosingWrapper):
         self.counter = counter = ByteCounter(transport, protocol)
         self.dataReceived = counter.receive  # type: ignore[method-assign]
         self.write = counter.send  # type: ignore[method-assign]
-        self.connection = Connection(self.factory, protocol, self.host, transport, counter.octets)
+        self.connection = Connection(self.factory, protocol, self.host, transport, counter)
         super().makeConnection(transport)
 
     def writeSequence(self, data: Any) -> None:

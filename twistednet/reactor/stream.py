@@ -56,9 +56,15 @@ class LoopStream(tcp.Connection):
     _handed_over = False
     """The loop watches the descriptor and closes it."""
 
+    # On few connections these are ever set.
+    _detaching = False  # to be taken back from the loop as soon as the loop's buffer is empty
+    _early: bytes | None = None  # read by the loop before it was asked for; b"" is the end of the stream
+    _delays = False  # TCP_NODELAY, which the loops set, has been turned off
+
     def __init__(self, *args: Any) -> None:
-        # Nearly every attribute is set here: CPython shares the names of attributes among the instances of a class if
-        # the first instances get them from the start. Otherwise each instance has a dictionary of twice the size.
+        # Nearly every attribute that every connection has is set here: CPython shares the names of attributes among the
+        # instances of a class if the first instances get them from the start, and if there are fewer than 30, those of
+        # Twisted's base classes included. Otherwise each instance has a dictionary of five times the size.
         self._loop_transport: Transport | None = None  # from connection_made to connectionLost
         self._send: Callable[[bytes], object] | None = None  # the loop's write, while writes go straight to it
         self._quick_answers = 0  # how many arrivals in a row were answered with one write, within QUICK
@@ -66,10 +72,7 @@ class LoopStream(tcp.Connection):
         self._loop_paused = True  # the loop wants no more for now: it is still to come, or has called pause_writing
         self.reading = False
         self.writing = False  # Twisted waits until it may write; here, until the loop's buffer is empty
-        self._detaching = False  # to be taken back from the loop as soon as the loop's buffer is empty
-        self._early: bytes | None = None  # read by the loop before it was asked for; b"" is the end of the stream
         self._ended = False  # the end of the stream has been read
-        self._delays = False  # TCP_NODELAY, which the loops set, has been turned off
         self._end_observer: IEndObserver | None = None
         self.disconnecting = self.disconnected = False
         super().__init__(*args)
