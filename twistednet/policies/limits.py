@@ -262,6 +262,11 @@ class Connection:
             return "idle"
         return ""
 
+    def still_reads(self, limits: Limits, now: float) -> bool:
+        """Whether the peer reads what waits for it, as fast as ``write_timeout`` asks for."""
+        self.look(now)
+        return bool(limits.write_timeout) and self.stalled is not None and now - self.stalled < limits.write_timeout
+
     # The end
 
     def is_busy(self, now: float) -> bool:
@@ -530,8 +535,10 @@ class LimitedFactory(Factory[Any]):
         now = self._clock()
         for connection in self._slice():
             if connection.closing:
-                # It was told to close a sweep ago; TLS waits for the peer, or for a producer, without end.
-                connection.transport.abortConnection()
+                # It was told to close a sweep ago. A slow reader may have what it is owed; otherwise, TLS waits for the
+                # peer, or for a producer, without end.
+                if not connection.still_reads(self._limits, now):
+                    connection.transport.abortConnection()
             elif name := connection.overdue(self._limits, now):
                 self._time_out(connection, name)
 

@@ -8,6 +8,7 @@ import asyncio
 import signal
 import socket
 from math import ceil
+from time import monotonic, time
 from typing import Any
 
 from twisted.internet._signals import _MultiSignalHandling
@@ -33,6 +34,9 @@ BACKLOG = 4096
 """The length that is used instead: Linux's own limit since 5.4. In a queue of 50 a burst of connects is dropped, and
 each client tries again after a second."""
 
+CLOCK_STEP = 0.5
+"""When the time of day has moved by so many seconds more or less than the monotonic clock, it has been set."""
+
 DIRECT_SECONDS = 1.0
 """For so long at most, writes of a connection go straight to the loop before they are collected again, to see whether
 its protocol still answers each arrival with exactly one write."""
@@ -52,6 +56,7 @@ class LoopReactor(AsyncioSelectorReactor):
         self._ending_direct: asyncio.TimerHandle | None = None
         self._to_flush: list[LoopStream] = []
         self._stop_requested = False
+        self._wall_offset = time() - monotonic()
         super().__init__(loop)
         callers = LoopStream.data_received.__code__, LoopStream.eof_received.__code__
         context.setDefault(log.ILogContext, LogContext(*callers))
@@ -94,6 +99,23 @@ class LoopReactor(AsyncioSelectorReactor):
             self.loop.stop()
 
     # Timers
+
+    def seconds(self) -> float:
+        """The time of day, as of Twisted's reactors: twisted.web dates its log with it.
+
+        When it has been set to another, the pending timers are moved with it, so that each comes after the time that
+        was asked for. The loop's own timers go by the monotonic clock.
+        """
+        now = time()
+        offset = now - monotonic()
+        step = offset - self._wall_offset
+        if not -CLOCK_STEP < step < CLOCK_STEP:
+            self._wall_offset = offset
+            for call in (*self._pendingTimedCalls, *self._newTimedCalls):
+                call.time += step
+            if self._scheduledAt is not None:
+                self._scheduledAt += step
+        return now
 
     _scheduledAt: float | None  # type: ignore[assignment]
     _timerHandle: asyncio.Handle | None  # type: ignore[assignment]
