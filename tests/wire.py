@@ -15,11 +15,15 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistednet.interfaces import IOutputPending
 
 BUFFER_SIZE = 65536
 """What may wait in the transport before it pauses its producer, and what it reads at a time: Twisted's own."""
 
 
+@implementer(IOutputPending)
 class OneWayWire(StringTransport):
     """The transport of a protocol under test; it behaves as Twisted's sockets do, one `turn` at a time.
 
@@ -100,6 +104,10 @@ class OneWayWire(StringTransport):
         self._lose(ConnectionLost())
 
     # What the transport does
+
+    def bytes_waiting(self) -> int:
+        """See `IOutputPending`."""
+        return len(self.waiting)
 
     def _deliver(self) -> None:
         while self._arriving and self.producerState == "producing" and not self.closed and not self.disconnecting:

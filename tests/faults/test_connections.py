@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import trustme
 
 from tests import programs
 from tests.services.running import PATIENCE, Twistd, ask, connect, inject, receive, receive_all
@@ -217,7 +218,7 @@ def test_slow_clients(tmp_path: Path) -> None:
             with pytest.raises(ConnectionResetError):
                 receive_all(unread)
             assert ask(good, b"ab\n", 3) == b"ba\n"
-            assert len(re.findall(r"nothing happened for the time that", twistd.log)) <= 10
+            assert len(re.findall(r"connection of TCP 127.0.0.1:\d+ (?:closed|reset): ", twistd.log)) <= 10
         twistd.assert_stops_cleanly()
 
 
@@ -258,6 +259,18 @@ def test_stopped_peer(tmp_path: Path) -> None:
                 peer.kill()
                 peer.communicate()
             assert len(receive(good, 10**6)) == 10**6
+        twistd.assert_stops_cleanly()
+
+
+def test_slow_reader_is_not_reset(tmp_path: Path) -> None:
+    """A peer that goes on reading is never reset, though the kernel takes nothing more from the server meanwhile."""
+    with Twistd(tmp_path, "chargen", "--port", "0", "--write-timeout", "2", endpoints=1) as twistd:
+        with connect(twistd.port()) as client:
+            # In steps of 64 to 95 KB, of which each second has one.
+            for _ in range(60):
+                receive(client, 10_000)
+                time.sleep(0.1)
+            assert "write-timeout" not in twistd.log
         twistd.assert_stops_cleanly()
 
 
@@ -343,6 +356,33 @@ def test_second_signal(tmp_path: Path) -> None:
                 receive_all(client)
         assert "0 connections were idle, 0 have finished, 4 were reset" in twistd.log
         assert "Traceback" not in twistd.log
+
+
+def assert_stops_soon(twistd: Twistd) -> None:
+    """Told to stop, it has ended in a second, though a client stays."""
+    started = time.monotonic()
+    twistd.process.send_signal(signal.SIGTERM)
+    assert twistd.wait() == 0
+    assert time.monotonic() < started + 2  # of which the process needs a part to end
+    assert "0 were reset" in twistd.log
+
+
+def test_stop_with_idle_client(tmp_path: Path) -> None:
+    """A client who is owed nothing, and doesn't close, delays nobody."""
+    with Twistd(tmp_path, "echo", "--port", "0", endpoints=1) as twistd, connect(twistd.port()) as client:
+        assert ask(client, b"hello", 5) == b"hello"
+        assert_stops_soon(twistd)
+
+
+@pytest.mark.parametrize("name", ["echo", "daytime"])
+def test_stop_without_handshake(tmp_path: Path, name: str) -> None:
+    """Nor does one who has connected to a TLS port, and says nothing."""
+    pem = tmp_path / "server.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pem)
+    listen = f"ssl:0:privateKey={pem}:interface=127.0.0.1"
+    with Twistd(tmp_path, name, "--listen", listen, endpoints=1) as twistd, connect(twistd.port()):
+        time.sleep(0.3)  # until it has been accepted
+        assert_stops_soon(twistd)
 
 
 # For a long time

@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -28,7 +27,6 @@ from twisted.internet.task import Clock
 
 from tests import models
 from tests.wire import Wire
-from twistednet.policies import limits
 from twistednet.policies.limits import Drained, LimitedFactory, Limits, Refused
 from twistednet.protocols import (
     DiscardFactory,
@@ -174,18 +172,11 @@ class Peer(Wire):
         super()._lose(error)
 
 
-def waiting_in(transport: Any) -> int:
-    """What `bytes_waiting` is for a peer."""
-    return len(transport.waiting)
-
-
 class Invariants(RuleBasedStateMachine):
     """The peers of one service."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.patch = mock.patch.object(limits, "bytes_waiting", waiting_in)
-        self.patch.start()
         self.clock = Clock()
         self.peers: list[Peer] = []
         self.served: list[Any] = []
@@ -195,10 +186,7 @@ class Invariants(RuleBasedStateMachine):
         self.checked: dict[Peer, tuple[int, ...]] = {}
 
     def teardown(self) -> None:
-        try:
-            self.finish()
-        finally:
-            self.patch.stop()
+        self.finish()
 
     @initialize(name=st.sampled_from(list(SERVICES)))
     def serve(self, name: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from time import monotonic
 from typing import Any
 
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -9,15 +11,19 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire import OneWayWire, Wire
-from twistednet.policies import limits as module
-from twistednet.policies.limits import Drained, LimitedFactory, Limits, bytes_waiting
+from twistednet.policies.elapsed import elapsed_clock
+from twistednet.policies.limits import SLICE, Drained, LimitedFactory, Limits
+from twistednet.policies.transports import bytes_waiting
 from twistednet.protocols.counters import Counters
 from twistednet.protocols.echo import EchoFactory
+from twistednet.protocols.framing import MessageFactory, OneMessageProtocol
+from twistednet.protocols.repeat import RepeatFactory
 from twistednet.protocols.reverse import ReverseFactory
 
 HOST = IPv4Address("TCP", "192.0.2.1", 50000)
@@ -32,8 +38,6 @@ class LimitedTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        # A wire is not among the transports that are known.
-        self.patch(module, "bytes_waiting", lambda wire: len(wire.waiting))
 
     def serve(self, factory: Any = None, **limits: float) -> LimitedFactory:
         """`factory`, or echo, under `limits`."""
@@ -183,6 +187,73 @@ class TimeOutTests(LimitedTests):
         self.assertEqual((dripping.closed, good.closed, dripping.received), (True, False, b"\n"))
         self.assertEqual(self.timed_out(), {"message": 1})
 
+    def test_message_while_server_does_not_read(self) -> None:
+        """A message can't end while the server itself doesn't read: the client who reads slowly gets every answer."""
+        self.serve(ReverseFactory(reactor=self.clock), message_timeout=5)
+        wire = self.connect().send(b"\n")
+        lines = b"x" * 9999 + b"\n"
+        wire.arrive(lines * 20 + b"half")
+        for _ in range(22):
+            self.pass_time(1)
+            wire.read(10_000)
+            wire._deliver()
+        self.assertFalse(wire.closed)
+        wire.send(b"-done\n")
+        self.assertEqual(wire.received, b"\n" + lines * 20 + b"enod-flah\n")
+
+    def test_new_limits(self) -> None:
+        """Limits that are set while connections are there hold for these too, from then on."""
+        self.serve()
+        wire = self.connect()
+        self.pass_time(100)
+        self.factory.limits = Limits(idle_timeout=5)
+        self.pass_time(4)
+        self.assertFalse(wire.disconnecting)
+        self.factory.limits = Limits(idle_timeout=2)
+        self.pass_time(1)
+        self.assertTrue(wire.disconnecting)
+
+    def test_no_limits_any_more(self) -> None:
+        """When the last time-out is turned off, no timer is left."""
+        self.serve(idle_timeout=5)
+        wire = self.connect()
+        self.factory.limits = Limits(max_connections=1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.pass_time(10)
+        self.assertFalse(wire.closed)
+        self.assertTrue(self.connect().closed)
+
+    def test_log(self) -> None:
+        """The log says who was closed and why, once a second."""
+        self.serve(idle_timeout=5)
+        for _ in range(3):
+            self.connect()
+        with capturedLogs() as events:
+            self.pass_time(5.5)
+        (event,) = events
+        self.assertEqual(
+            event["log_format"].format(**event),
+            "connection of TCP 192.168.1.1:54321 closed: nothing has moved on it for 5 seconds (idle-timeout)",
+        )
+
+    def test_slices(self) -> None:
+        """However many connections there are, few are looked at in one turn, and each once a second."""
+        self.serve(idle_timeout=5)
+        many = 3 * SLICE
+        wires = [self.connect() for _ in range(many)]
+        closing = [0]
+        for _ in range(80):
+            self.clock.advance(0.1)
+            closing.append(sum(wire.disconnecting for wire in wires))
+        self.assertEqual(closing[-1], many)
+        self.assertLessEqual(max(after - before for before, after in pairwise(closing)), SLICE)
+
+    def test_time_of_day(self) -> None:
+        """A reactor has the timers, not the time: that may be set while connections are open."""
+        self.assertIs(elapsed_clock(MemoryReactorClock()), monotonic)
+        self.assertIs(elapsed_clock(None), monotonic)
+        self.assertEqual(elapsed_clock(self.clock), self.clock.seconds)
+
     def test_off(self) -> None:
         """0 is no time-out."""
         self.serve(ReverseFactory(reactor=self.clock), idle_timeout=100)
@@ -309,6 +380,49 @@ class DrainTests(LimitedTests):
         wire.read()
         self.assertTrue(wire.closed)
         self.assertEqual(self.successResultOf(drained), Drained(idle=1, finished=0, reset=0))
+
+    def test_nothing_owed(self) -> None:
+        """A client who doesn't close, and is owed nothing, doesn't delay the end by a second."""
+        self.serve()
+        wire = self.connect().send(b"hello")
+        drained = self.drain()
+        for _ in range(9):
+            self.clock.advance(0.1)
+            wire.read()
+        self.assertTrue(wire.closed)
+        self.assertEqual(self.successResultOf(drained).reset, 0)
+
+    def test_answer_to_come(self) -> None:
+        """Who waits for an answer that is still being made gets it; who waits for a go-ahead doesn't."""
+        waiting = RepeatFactory(copies=2, wait=True, reactor=self.clock)
+        self.serve(waiting)
+        wire = self.connect().send(b"abc\n")
+        drained = self.drain()
+        for _ in range(9):
+            self.clock.advance(0.1)
+            wire.read()
+        self.assertTrue(wire.closed)
+        self.assertEqual(self.successResultOf(drained).reset, 0)
+
+        asked: list[Deferred[bytes]] = []
+
+        class Slow(OneMessageProtocol):
+            def answer_message(self, message: bytes) -> None:
+                asked.append(Deferred())
+                asked[0].addCallback(self.sendLine).addCallback(lambda _: self.close())
+
+        served: MessageFactory[Slow] = MessageFactory(reactor=self.clock)
+        served.protocol = Slow
+        self.serve(served)
+        wire = self.connect().send(b"abc\n")
+        drained = self.drain()
+        self.clock.pump([0.1] * 30)
+        self.assertFalse(wire.closed)
+        asked[0].callback(b"answer")
+        wire.end()
+        self.clock.pump([0.1] * 2)
+        self.assertEqual(wire.received, b"answer\n")
+        self.assertEqual(self.successResultOf(drained), Drained(idle=0, finished=1, reset=0))
 
     def test_second_signal(self) -> None:
         """All are reset where it is asked for."""

@@ -446,11 +446,21 @@ class TurnTests(SynchronousTestCase):
             seen.append((protocol.messages, protocol.unfinished))
         self.assertEqual(seen, [(0, None), (0, 0), (0, 0), (2, None), (2, 2), (3, None)])
 
-    def test_drain(self) -> None:
-        """Drained, it answers what it has, and closes; once."""
+    def test_finish_with_unread_input(self) -> None:
+        """What has been read is answered, though it takes more than one turn of the loop."""
+        protocol = cast(Quote, self.wire.protocol)
+        lines = b"".join(b"%05d\n" % n for n in range(30_000))
+        protocol.dataReceived(lines)
+        protocol.finish()
+        self.wire.turn()
+        self.assertEqual(self.wire.received.count(b"\n"), 30_000)
+        self.assertTrue(self.wire.ended)
+
+    def test_finish(self) -> None:
+        """It answers what it has, and closes; once."""
         protocol = cast(Quote, self.wire.protocol)
         self.wire.send(b"ab\n")
-        protocol.drain()
-        protocol.drain()
+        protocol.finish()
+        protocol.finish()
         self.wire.turn()
         self.assertEqual((self.wire.received, self.wire.ended), (b"'ab'\n", True))

@@ -42,7 +42,7 @@ class StoppingTests(SynchronousTestCase):
     def connected(self) -> Wire:
         """A connection of the service's."""
         factory = LimitedFactory(EchoFactory(), Limits(), counters=self.counters, reactor=self.reactor)
-        self.service.drain(factory, 5)
+        self.service.drain_at_stop(factory, 5)
         self.service.startService()
         return Wire.to(factory)
 

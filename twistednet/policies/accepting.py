@@ -23,6 +23,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from twistednet.policies.elapsed import elapsed_clock
 from twistednet.policies.sparse_log import SparseLog
 from twistednet.reactor.loop import BACKLOG, TWISTEDS_BACKLOG
 
@@ -46,7 +47,7 @@ class RestingSocket:
         self._port = port
         self._reactor = reactor
         self._socket: socket.socket = port.socket
-        self._sparse_log = SparseLog(self.log, reactor)
+        self._sparse_log = SparseLog(self.log, elapsed_clock(reactor))
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection.

@@ -116,6 +116,10 @@ class Accumulator(StreamProtocol):
             self._gap.cancel()
         self._answer()
 
+    @property
+    def owing(self) -> bool:
+        return bool(self._waiting)
+
     def _broken_off(self) -> None:
         self._waiting.extend(self._decoder.decode(b"", final=True))
         self._answer()
@@ -131,7 +135,7 @@ class Accumulator(StreamProtocol):
                 # Other connections have their turn first.
                 self.transport.pauseProducing()
                 self._next_turn = self.factory.reactor.callLater(0, self._begin_turn)
-        if (self.input_ended or self.draining) and not self._waiting:
+        if (self.input_ended or self.finishing) and not self._waiting:
             self.close()
 
     def _begin_turn(self) -> None:

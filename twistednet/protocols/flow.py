@@ -40,6 +40,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistednet.interfaces import IFinishable
+
 
 class IStreamTransport(ITCPTransport, IConsumer, IPushProducer):
     """What a stream protocol's transport is: a connection that can be written to, and paused, both ways."""
@@ -66,7 +68,7 @@ def set_no_delay(transport: ITCPTransport) -> None:
         transport.setTcpNoDelay(True)
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IFinishable)
 class StreamProtocol(Protocol):
     """A server protocol that loses nothing at half-close and buffers nothing for a peer that does not read.
 
@@ -81,7 +83,7 @@ class StreamProtocol(Protocol):
     """No more answers: nothing that still arrives will be looked at."""
     input_ended = False
     """The peer has ended its stream."""
-    draining = False
+    finishing = False
     """The service stops: no more is read than has been."""
     _linger: IDelayedCall | None = None
 
@@ -105,9 +107,14 @@ class StreamProtocol(Protocol):
         """The peer will send no more. By default nothing more is owed than what has been written."""
         self.close()
 
-    def drain(self) -> None:
+    @property
+    def owing(self) -> bool:
+        """See `IFinishable`. By default, every answer is written as soon as its question has been read."""
+        return False
+
+    def finish(self) -> None:
         """The service stops: deliver what is owed, as at the end of the peer's stream, and close."""
-        self.draining = True
+        self.finishing = True
         if not self.closing and not self.input_ended:
             self.end_of_input()
 

@@ -41,6 +41,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistednet.interfaces import IMessageInput
 from twistednet.protocols.flow import CHUNK, IStreamTransport, StreamFactory, StreamProtocol, set_no_delay
 
 MESSAGE_GAP = 0.25
@@ -84,14 +85,15 @@ class IdleTimer:
 
     def _check(self) -> None:
         self._pending = None
-        left = self._marked + self._seconds - self._clock.seconds()
+        # No longer than a whole pause, if the clock has been set back meanwhile.
+        left = min(self._marked + self._seconds - self._clock.seconds(), self._seconds)
         if left > 0:
             self._pending = self._clock.callLater(left, self._check)
         else:
             self._call()
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IMessageInput)
 class MessageProtocol(StreamProtocol, LineReceiver):
     """A `LineReceiver` in time linear in its input, however that is cut, that frames its answers as the questions.
 
@@ -133,6 +135,15 @@ class MessageProtocol(StreamProtocol, LineReceiver):
     def unfinished(self) -> int | None:
         """Which message has begun and not ended yet, counted from 0; nothing between messages."""
         return self.messages if self._begun else None
+
+    @property
+    def input_paused(self) -> bool:
+        """Whether this doesn't read: the peer doesn't read either, or what has been read is still to be taken."""
+        return self.paused or self._held or bool(self._unread)
+
+    @property
+    def owing(self) -> bool:
+        return not self.closing and bool(self._waiting or self._unread)
 
     def dataReceived(self, data: bytes) -> None:
         if self.closing or self._after_answers is not None:
@@ -336,7 +347,7 @@ class MessageProtocol(StreamProtocol, LineReceiver):
             self._take_part()
         if self._unread or self.paused:
             return
-        if not self.input_ended:
+        if not (self.input_ended or self.finishing):
             self.transport.resumeProducing()
         elif self._after_answers is None:
             self.end_of_input()
@@ -370,6 +381,10 @@ class OneMessageProtocol(MessageProtocol):
     def produce(self, producer: IPullProducer | IPushProducer, *, streaming: bool) -> None:
         self.paused = self._held = False
         super().produce(producer, streaming=streaming)
+
+    @property
+    def owing(self) -> bool:
+        return not self.closing and (self.answering or super().owing)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         if not self.answering:

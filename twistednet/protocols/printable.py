@@ -38,5 +38,7 @@ def describe(address: Any) -> str:
     if isinstance(address, UNIXAddress):
         name = address.name or b""
         return f"UNIX {printable(name)}"
+    if not hasattr(address, "host"):
+        return "an unknown address"
     host = f"[{address.host}]" if ":" in address.host else address.host
     return f"{address.type} {host}:{address.port}"

@@ -47,6 +47,11 @@ class Repeat(OneMessageProtocol):
         self._copies = RepeatingProducer(self.transport, message, length, self.close)
         self.factory.client_asks(self)
 
+    @property
+    def owing(self) -> bool:
+        # No go-ahead comes once the service stops.
+        return super().owing and not self.factory.holds(self)
+
     def go_ahead(self) -> None:
         """Begin to send."""
         self.produce(self._copies, streaming=False)
@@ -105,6 +110,10 @@ class RepeatFactory(MessageFactory[Repeat]):
             self.log.info("{client} waits for the go-ahead", client=describe(client.transport.getPeer()))
         else:
             client.go_ahead()
+
+    def holds(self, client: Repeat) -> bool:
+        """Whether `client` waits for the go-ahead."""
+        return client in self._waiting
 
     def client_left(self, client: Repeat) -> None:
         """The connection of `client` is gone."""

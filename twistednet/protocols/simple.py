@@ -305,6 +305,10 @@ class Systat(StreamProtocol):
         self._asked = self.factory.runner.run(self.factory.command)
         self._asked.addCallbacks(self.transport.write, no_answer).addCallback(lambda _: self.close())
 
+    @property
+    def owing(self) -> bool:
+        return not self.closing
+
     def end_of_input(self) -> None:
         """The client has nothing to say; it may have ended its stream long before the command ends."""
 

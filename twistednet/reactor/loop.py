@@ -8,6 +8,7 @@ import asyncio
 import signal
 import socket
 from math import ceil
+from time import monotonic, time
 from typing import Any
 
 from twisted.internet._signals import _MultiSignalHandling
@@ -36,6 +37,9 @@ each client tries again after a second."""
 LONGEST = 86400.0
 """Seconds after which the timers are looked at, at the latest."""
 
+CLOCK_STEP = 0.5
+"""When the time of day has moved by so many seconds more or less than the monotonic clock, it has been set."""
+
 DIRECT_SECONDS = 1.0
 """For so long at most, writes of a connection go straight to the loop before they are collected again, to see whether
 its protocol still answers each arrival with exactly one write."""
@@ -55,6 +59,7 @@ class LoopReactor(AsyncioSelectorReactor):
         self._ending_direct: asyncio.TimerHandle | None = None
         self._to_flush: dict[PlainStream, None] = {}
         self._stop_requested = False
+        self._wall_offset = time() - monotonic()
         super().__init__(loop)
         callers = PlainStream.data_received.__code__, PlainStream.eof_received.__code__
         context.setDefault(log.ILogContext, LogContext(*callers))
@@ -105,6 +110,21 @@ class LoopReactor(AsyncioSelectorReactor):
             self.loop.stop()
 
     # Timers
+
+    def seconds(self) -> float:
+        """The time of day, as of Twisted's reactors: twisted.web dates its log with it.
+
+        When it has been set to another, the pending timers are moved with it, so that each comes after the time that
+        was asked for. The loop's own timers go by the monotonic clock.
+        """
+        now = time()
+        offset = now - monotonic()
+        step = offset - self._wall_offset
+        if not -CLOCK_STEP < step < CLOCK_STEP:
+            self._wall_offset = offset
+            for call in (*self._pendingTimedCalls, *self._newTimedCalls):
+                call.time += step
+        return now
 
     _scheduledAt: float | None  # type: ignore[assignment]
     _timerHandle: asyncio.Handle | None  # type: ignore[assignment]

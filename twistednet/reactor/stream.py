@@ -24,6 +24,10 @@ from twisted.internet.main import CONNECTION_LOST
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python import log
 from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistednet import tcp_info
+from twistednet.interfaces import IEndObserver, IOctetCounter, IOutputPending
 
 DONE = Failure(ConnectionDone())
 
@@ -34,6 +38,7 @@ QUICK_ANSWERS = 4
 the loop."""
 
 
+@implementer(IOutputPending)
 class PlainStream(tcp.Connection):
     """A connection that the loop carries, without what TLS adds to it: see `LoopStream`."""
 
@@ -45,21 +50,25 @@ class PlainStream(tcp.Connection):
     _handed_over = False
     """The loop watches the descriptor and closes it."""
 
+    # On few connections these are ever set, or only at the end.
+    _emptied_due = False  # _emptied is about to be called
+    _detaching = False  # to be taken back from the loop as soon as the loop's buffer is empty
+    _early: bytes | None = None  # read by the loop before it was asked for; b"" is the end of the stream
+    _delays = False  # TCP_NODELAY, which the loops set, has been turned off
+
     def __init__(self, *args: Any) -> None:
-        # Nearly every attribute is set here: CPython shares the names of attributes among the instances of a class if
-        # the first instances get them from the start. Otherwise each instance has a dictionary of twice the size.
+        # Nearly every attribute that every connection has is set here: CPython shares the names of attributes among the
+        # instances of a class if the first instances get them from the start, and if there are fewer than 30, those of
+        # Twisted's base classes included. Otherwise each instance has a dictionary of five times the size.
         self._loop_transport: Transport | None = None  # from connection_made to connectionLost
         self._send: Callable[[bytes], object] | None = None  # the loop's write, while writes go straight to it
         self._quick_answers = 0  # how many arrivals in a row were answered with one write, within QUICK
         self._receiving = False  # the protocol's dataReceived is running
-        self._emptied_due = False  # _emptied is about to be called
         self._loop_paused = True  # the loop wants no more for now: it is still to come, or has called pause_writing
         self.reading = False
         self.writing = False  # Twisted waits until it may write; here, until the loop's buffer is empty
-        self._detaching = False  # to be taken back from the loop as soon as the loop's buffer is empty
-        self._early: bytes | None = None  # read by the loop before it was asked for; b"" is the end of the stream
         self._ended = False  # the end of the stream has been read
-        self._delays = False  # TCP_NODELAY, which the loops set, has been turned off
+        self._end_observer: IEndObserver | None = None
         self.disconnecting = self.disconnected = False
         super().__init__(*args)
 
@@ -83,7 +92,8 @@ class PlainStream(tcp.Connection):
         self._loop_transport = loop_transport
         self._loop_paused = False
         loop_transport.set_write_buffer_limits(high=self.bufferSize, low=0)
-        log.callWithLogger(self, self.flush)  # what was written in connectionMade
+        if self._tempDataBuffer:  # written in connectionMade
+            log.callWithLogger(self, self.flush)
         if self.writing or self.producerPaused:
             self._wait_until_empty()
 
@@ -130,6 +140,20 @@ class PlainStream(tcp.Connection):
 
     def connectionLost(self, reason: Failure) -> None:
         self.collect_writes()
+        observer, self._end_observer = self._end_observer, None
+        if observer is None:
+            self._end(reason)
+            return
+        try:
+            received, written, _, _ = self.octets()  # while the socket is open
+        except OSError:
+            received = written = 0
+        try:
+            self._end(reason)
+        finally:
+            observer.transport_lost(received, written)
+
+    def _end(self, reason: Failure) -> None:
         self._tempDataBuffer.clear()
         self._tempDataLen = 0
         super().connectionLost(reason)
@@ -302,6 +326,17 @@ class PlainStream(tcp.Connection):
         if self._loop_transport is not None:
             waiting += self._loop_transport.get_write_buffer_size()
         return waiting
+
+    def octets(self) -> tuple[int, int, int, int]:
+        """See `IOctetCounter`; of a TCP connection only. When TLS has been started, what it makes is counted."""
+        received, acknowledged, waiting, fin_received = tcp_info.tcp_counters(self.socket)
+        waiting += self.bytes_waiting()
+        written = acknowledged + waiting
+        return received - (fin_received or self._ended), written - self._writeDisconnected, acknowledged, waiting
+
+    def observe_end(self, observer: IEndObserver) -> None:
+        """See `IOctetCounter`."""
+        self._end_observer = observer
 
     def pause_writing(self) -> None:
         """From the loop: its buffer is above the limit that was set, which is 0 while Twisted waits to write."""
@@ -486,6 +521,12 @@ class TCPSocket(socket.socket):
         return tcp_socket
 
 
+def counting_octets(cls: Any) -> Any:
+    """Declare that `cls` is an `IOctetCounter`, where the kernel counts."""
+    return implementer(IOctetCounter)(cls) if tcp_info.AVAILABLE else cls
+
+
+@counting_octets
 class Server(LoopStream, tcp.Server):
     """A TCP connection that was accepted."""
 

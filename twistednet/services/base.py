@@ -343,7 +343,7 @@ def make_service(
     if factory is not None:
         assert isinstance(options, StreamServiceOptions)
         factory = LimitedFactory(factory, options.limits(), counters=counters, reactor=reactor)
-        service.drain(factory, options["drain"])
+        service.drain_at_stop(factory, options["drain"])
     if options.parent is not None:
         reactor.callWhenRunning(Signals(reactor, service).install)
         reactor.callWhenRunning(warn_of_privileges, options.command)

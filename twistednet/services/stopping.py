@@ -33,8 +33,8 @@ class DrainingService(MultiService):
         """What it has done, up to now."""
         return self._counters if self.factory is None else self.factory.counters
 
-    def drain(self, factory: LimitedFactory, seconds: float) -> None:
-        """Drain the connections of `factory` when it stops, for so many seconds at most."""
+    def drain_at_stop(self, factory: LimitedFactory, seconds: float) -> None:
+        """Have the connections of `factory` drained when this stops, in so many seconds at most."""
         self.factory = factory
         self.seconds = seconds
 
