@@ -17,7 +17,12 @@ time-out               what has not happened for so long                        
 
 So a connection is closed up to two sweeps later than the time-out says, and never earlier.
 
-A connection beyond a limit is accepted and reset at once: left in the listen queue, it would keep others out.
+A connection beyond a limit is accepted and reset at once: left in the listen queue, it would keep others out. So is one
+that the address rules refuse, and one for which the wrapped factory has no protocol.
+
+Behind a balancer that sends PROXY headers (`twistednet.policies.proxy_header`), the client is known when the header
+has come, and ``buildProtocol`` is called then, with the client's address. Until then the connection is in ``waiting``,
+where it counts towards ``max_connections`` only.
 
 To *drain* is to end in good order: connections on which nothing moves any more are closed as if their peers had ended
 their streams, the others go on until nothing moves, and what is left at the end of the time is reset.
@@ -52,6 +57,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
+from twistednet.policies.addresses import AddressRules, client_host, describe_client
 from twistednet.policies.half_close import HalfClosingWrapper
 from twistednet.policies.sparse_log import SparseLog
 from twistednet.protocols.counters import Counters
@@ -251,7 +257,7 @@ class Limited(HalfClosingWrapper):
 
 
 class Refused(Protocol):
-    """A connection beyond a limit: reset."""
+    """A connection that is refused: it is reset."""
 
     def connectionMade(self) -> None:
         cast(Any, self.transport).abortConnection()
@@ -262,6 +268,7 @@ class LimitedFactory(Factory[Any]):
 
     :param factory: the other.
     :param limits: what is allowed.
+    :param rules: which hosts may connect; all when left out. The attribute may be replaced at any time.
     :param counters: what to count in.
     :param reactor: the clock; the global reactor when left out.
     """
@@ -274,14 +281,18 @@ class LimitedFactory(Factory[Any]):
         factory: IProtocolFactory,
         limits: Limits,
         *,
+        rules: AddressRules | None = None,
         counters: Counters | None = None,
         reactor: IReactorTime | None = None,
     ) -> None:
         self.wrapped = factory
         self.limits = limits
+        self.rules = rules
         self.kept = Counters() if counters is None else counters
         """The counters, as of the last sweep."""
         self.connections: dict[Limited, None] = {}
+        self.waiting: dict[Any, None] = {}
+        """Transports of connections whose PROXY header has not come."""
         self._hosts: Counter[str] = Counter()
         self._sweeping: IDelayedCall | None = None
         self._drained: Deferred[Drained] | None = None
@@ -320,19 +331,43 @@ class LimitedFactory(Factory[Any]):
     # Connections
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        host: str | None = getattr(addr, "host", None)
-        limits = self.limits
-        if limits.max_connections and len(self.connections) >= limits.max_connections:
-            return self._refuse("max-connections", limits.max_connections)
-        if limits.max_per_host and host is not None and self._hosts[host] >= limits.max_per_host:
-            return self._refuse("max-per-host", limits.max_per_host)
+        host = client_host(addr)
+        if self.rules is not None and host is not None and (rule := self.rules.refusal(host)):
+            return self.refuse(rule, addr)
+        refused = self.refuse_beyond_limit(addr)
+        if refused is not None:
+            return refused
+        most = self.limits.max_per_host
+        if most and host is not None and self._hosts[host] >= most:
+            return self.refuse("max-per-host", addr, most)
         protocol = self.wrapped.buildProtocol(addr)  # type: ignore[arg-type]
-        return None if protocol is None else Limited(self, protocol, host)
+        return self.refuse("service", addr) if protocol is None else Limited(self, protocol, host)
 
-    def _refuse(self, limit: str, value: int) -> Refused:
+    def refuse_beyond_limit(self, addr: IAddress | None) -> Refused | None:
+        """What refuses a connection from `addr` if there are as many as there may be, whoever the client is."""
+        most = self.limits.max_connections
+        if most and len(self.connections) + len(self.waiting) >= most:
+            return self.refuse("max-connections", addr, most)
+        return None
+
+    def refuse(self, limit: str, addr: IAddress | None, value: int | None = None) -> Refused:
+        """What refuses a connection from `addr`; it is counted and logged.
+
+        :param limit: why: the name of the option, or ``"service"`` if the wrapped factory has no protocol for it.
+        :param value: the option's value, if that is a number.
+        """
         self.kept.refused[limit] += 1
-        self._sparse_log.warn("connection refused: {limit} is {value}", limit=limit, value=value)
+        reason = "refused by {limit}" if value is None else "refused: {limit} is {value}"
+        client = describe_client(addr)
+        self._sparse_log.warn(f"connection from {{client}} {reason}", client=client, limit=limit, value=value)
         return Refused()
+
+    def time_out(self, name: str, addr: IAddress | None) -> None:
+        """Count and log that a connection from `addr`, which has no protocol yet, is reset by the time-out `name`."""
+        self.kept.timed_out[name] += 1
+        self._sparse_log.warn(
+            "connection from {client} reset by the time-out {name}", client=describe_client(addr), name=name
+        )
 
     def registerProtocol(self, connection: Limited) -> None:
         """A connection has been made."""
@@ -387,6 +422,7 @@ class LimitedFactory(Factory[Any]):
         :return: fires when there is none left.
         """
         self._stop_sweeping()
+        self._reset_waiting()
         drained = self._drained = Deferred()
         self._endings.clear()
         now = self.reactor.seconds()
@@ -413,9 +449,14 @@ class LimitedFactory(Factory[Any]):
 
     def reset(self) -> None:
         """End what is left at once."""
+        self._reset_waiting()
         for connection in list(self.connections):
             connection.ending = "reset"
             connection.transport.abortConnection()
+
+    def _reset_waiting(self) -> None:
+        for transport in list(self.waiting):
+            transport.abortConnection()
 
     def _tell_drained(self) -> None:
         drained, self._drained = self._drained, None
