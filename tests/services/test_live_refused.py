@@ -267,6 +267,30 @@ def test_stops_while_a_header_is_awaited(tmp_path: Path) -> None:
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("options", [("--deny", "127.0.0.2"), ("--allow", "127.0.0.1", "--no-guard")])
+def test_datagrams(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Datagrams from a source that the lists refuse are not answered, on a socket for both families neither."""
+    listens = ("--listen", "udp:0:interface=127.0.0.1", "--listen", r"udp6:0:interface=\:\:")
+    with Twistd(tmp_path, "udpok", *options, *listens, endpoints=2) as twistd:
+        for n in range(2):
+            with (
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as refused,
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as accepted,
+            ):
+                refused.bind(("127.0.0.2", 0))
+                accepted.bind(("127.0.0.1", 0))
+                accepted.settimeout(PATIENCE)
+                refused.sendto(b"hello", ("127.0.0.1", twistd.port(n)))
+                accepted.sendto(b"hello", ("127.0.0.1", twistd.port(n)))
+                assert accepted.recv(100) == b"OK...hello"
+                # The answers would come in the order of the questions.
+                refused.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    refused.recv(100)
+        twistd.wait_until_logged(f"dropped datagrams: 1, {options[0][2:]}; the last came from UDP 127.0.0.2:", 2)
+        twistd.assert_stops_cleanly()
+
+
 class Lost(Protocol):
     """Tells when its connection is gone."""
 

@@ -37,6 +37,13 @@ def parse_host(host: str) -> IPv4Address | IPv6Address | None:
     return address
 
 
+@lru_cache(maxsize=4096)
+def _number(host: str) -> tuple[int, int]:
+    """The version and the number of the address `host`; version 0 for what is no address."""
+    address = parse_host(host)
+    return (0, 0) if address is None else (address.version, int(address))
+
+
 def client_host(address: Any) -> str | None:
     """The host of `address`, an `IAddress`, in one spelling for each host; ``None`` for a Unix socket."""
     host: str | None = getattr(address, "host", None)
@@ -100,11 +107,11 @@ class Networks:
         return cls(map(parse_network, texts))
 
     def __contains__(self, host: str) -> bool:
-        address = parse_host(host)
-        if address is None:
-            return False
-        version, number = address.version, int(address)
-        return any(number >> shift in members for of_version, shift, members in self._prefixes if of_version == version)
+        version, number = _number(host)
+        for of_version, shift, members in self._prefixes:
+            if of_version == version and number >> shift in members:
+                return True
+        return False
 
     def __bool__(self) -> bool:
         return bool(self._prefixes)
