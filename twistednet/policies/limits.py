@@ -357,16 +357,16 @@ class LimitedFactory(Factory[Any]):
         :param value: the option's value, if that is a number.
         """
         self.kept.refused[limit] += 1
-        reason = "refused by {limit}" if value is None else "refused: {limit} is {value}"
-        client = describe_client(addr)
-        self._sparse_log.warn(f"connection from {{client}} {reason}", client=client, limit=limit, value=value)
+        reason = "{limit}" if value is None else "{limit} is {value}"
+        line = f"connection refused: {reason}; it came from {{client}}"
+        self._sparse_log.warn(line, client=describe_client(addr), limit=limit, value=value)
         return Refused()
 
     def time_out(self, name: str, addr: IAddress | None) -> None:
         """Count and log that a connection from `addr`, which has no protocol yet, is reset by the time-out `name`."""
         self.kept.timed_out[name] += 1
         self._sparse_log.warn(
-            "connection from {client} reset by the time-out {name}", client=describe_client(addr), name=name
+            "connection reset: time-out {name}; it came from {client}", name=name, client=describe_client(addr)
         )
 
     def registerProtocol(self, connection: Limited) -> None:
