@@ -46,6 +46,8 @@ def report():
 
 
 reactor.addSystemEventTrigger("before", "shutdown", report)
+# When the loop turns, it has the sockets that it wakes itself with.
+reactor.callWhenRunning(reactor.callLater, 0, lambda: open("running", "w").close())
 """
 """What ``twistd --python`` reads: an accumulator that leaves its counters in a file when it is stopped."""
 
@@ -150,6 +152,10 @@ def refusing(folder: Path, *arguments: str) -> Iterator[Refusing]:
     ]
     (folder / "refusing.py").write_text(APPLICATION.format(arguments=[*arguments, *listens]))
     with Twistd(folder, "--no_save", "--python", "refusing.py", endpoints=len(KINDS)) as twistd:
+        give_up = time.monotonic() + PATIENCE
+        while not (folder / "running").exists():
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
         yield Refusing(folder, twistd)
 
 
