@@ -30,6 +30,7 @@ def test_defaults() -> None:
     assert (rows.pop("no-share"), rows.pop("plain")) == ("", "")
     options: dict[str, Any] = {**echo.Options(), **systat.Options()}
     about_where_and_how = {"port", "interface", "listen", "log-json", "udp", "no-guard", "no-share", "plain"}
+    about_where_and_how |= {"allow", "deny", "proxy-from"}
     assert {name: float(value.replace(",", "")) for name, value in rows.items()} == {
         name: float(value) for name, value in options.items() if name not in {*about_where_and_how, "max-connections"}
     }

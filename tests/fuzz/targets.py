@@ -21,7 +21,7 @@ from tests import models
 from tests.processes import ProcessReactor, ProcessRunner
 from tests.wire import Wire, pieces
 from twistednet.cli.links import links_of
-from twistednet.policies.half_close import HalfClosingProxyFactory
+from twistednet.policies.proxy_header import HalfClosingProxyFactory
 from twistednet.protocols import (
     AccumulatorFactory,
     CommandFactory,
@@ -167,7 +167,7 @@ def proxy(data: bytes) -> None:
     stream, sizes = data[4:], data[:4]
     seen = []
     for cut in ([stream], pieces(stream, sizes), [stream[i : i + 1] for i in range(len(stream))]):
-        wire = Wire.to(HalfClosingProxyFactory(EchoFactory(reactor=Clock())))
+        wire = Wire.to(HalfClosingProxyFactory(EchoFactory(reactor=Clock()), reactor=Clock()))
         wire.send(*cut)
         protocol: Any = wire.protocol
         seen.append((wire.received, wire.closed, str(protocol.getPeer())))

@@ -16,7 +16,14 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from twistednet.policies import datagrams
-from twistednet.policies.datagrams import OWN_PORTS, CountingDatagramProtocol, GuardedDatagramProtocol, network_of
+from twistednet.policies.addresses import AddressRules, Networks
+from twistednet.policies.datagrams import (
+    OWN_PORTS,
+    CountingDatagramProtocol,
+    FilteredDatagramProtocol,
+    GuardedDatagramProtocol,
+    network_of,
+)
 from twistednet.protocols.counters import Counters
 from twistednet.protocols.udpok import UdpOkProtocol
 
@@ -369,3 +376,55 @@ class WrappingTests(GuardTestCase):
         guard.makeConnection(IPv6(8888))
         self.assertTrue(self.passes(guard, addr=("::1", 5000)))
         self.assertFalse(self.passes(guard, addr=("::1", 8888)))
+
+
+class RulesTests(GuardTestCase):
+    """Address rules, with and without the guard."""
+
+    def both(self, rules: AddressRules | None) -> list[FilteredDatagramProtocol]:
+        """The guard, and what there is without it."""
+        filtered = FilteredDatagramProtocol(Recorder(), clock=cast(IReactorTime, self.clock), rules=rules)
+        filtered.makeConnection(Transport(8889))
+        return [self.guard(rules=rules), filtered]
+
+    def test_deny(self) -> None:
+        """What comes from a network that is denied, mapped into IPv6 or not, is dropped and counted."""
+        for filtered in self.both(AddressRules(deny=Networks.parse("192.0.2.0/24", "2001:db8::/32"))):
+            hosts = ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "2001:db9::1", "192.0.3.1", "::ffff:192.0.3.1")
+            for host in hosts:
+                filtered.datagramReceived(host.encode(), (host, 40000))
+            recorder = cast(Recorder, filtered.protocol)
+            self.assertEqual([event[0].decode() for event in recorder.events[1:]], [*hosts[3:]])
+            self.assertEqual((filtered.counters.datagrams, filtered.counters.dropped), (6, {"deny": 3}))
+
+    def test_allow(self) -> None:
+        """What is allowed is passed on, and nothing else; lists can be replaced."""
+        for filtered in self.both(AddressRules(allow=Networks.parse("192.0.2.1"))):
+            for host in ("192.0.2.1", "192.0.2.2", "::1"):
+                filtered.datagramReceived(b"x", (host, 40000))
+            filtered.rules = None
+            filtered.datagramReceived(b"x", ("192.0.2.2", 40000))
+            recorder = cast(Recorder, filtered.protocol)
+            self.assertEqual([event[1][0] for event in recorder.events[1:]], ["192.0.2.1", "192.0.2.2"])
+            self.assertEqual(filtered.counters.dropped, {"allow": 2})
+
+    def test_one_line_a_second(self) -> None:
+        """However many are dropped, one line a second says so, and names a source."""
+        for filtered in self.both(AddressRules(deny=Networks.parse("::/0", "192.0.2.1"))):
+            with capturedLogs() as events:
+                for _ in range(5):
+                    filtered.datagramReceived(b"x", PEER)
+                self.clock.advance(1)
+                filtered.datagramReceived(b"x", ("::ffff:192.0.2.1", 40001))
+            self.assertEqual(
+                [(event["count"], event["reason"], event["there"]) for event in events],
+                [(1, "deny", "UDP 192.0.2.1:40000"), (5, "deny", "UDP 192.0.2.1:40001")],
+            )
+
+    def test_before_the_guard(self) -> None:
+        """What is denied takes no token of its network's."""
+        guard = self.guard(rules=AddressRules(deny=Networks.parse("192.0.2.1")), source_burst=1)
+        for _ in range(5):
+            guard.datagramReceived(b"x", PEER)
+        guard.datagramReceived(b"x", ("192.0.2.2", 40000))
+        self.assertEqual(guard.counters.dropped, {"deny": 5})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise
 from typing import Any, cast
 
 import trustme
@@ -21,8 +20,8 @@ from OpenSSL.SSL import (
     WantReadError,
 )
 from OpenSSL.SSL import ZeroReturnError as CloseNotify
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IOpenSSLClientConnectionCreator,
@@ -36,19 +35,15 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides, implementer
 
-from tests.wire import BUFFER_SIZE, OneWayWire, Wire, every_cut, pieces
+from tests.wire import BUFFER_SIZE, OneWayWire, Wire, pieces
 from twistednet.policies.half_close import (
-    HalfClosingProxyFactory,
     HalfClosingTLS,
     HalfClosingTLSFactory,
     HalfClosingWrapper,
 )
-from twistednet.protocols import ChargenFactory, EchoClient, EchoFactory, ReverseClient, ReverseFactory
+from twistednet.protocols import EchoClient, EchoFactory, ReverseClient, ReverseFactory
 from twistednet.protocols.flow import LINGER, RepeatingProducer, StreamFactory, StreamProtocol, can_half_close
 from twistednet.protocols.simple import CHARGEN
-
-V1 = b"PROXY TCP4 192.0.2.1 192.0.2.2 4000 2000\r\n"
-V2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\2\1\xc0\0\2\2\x0f\xa0\x07\xd0"
 
 
 class Creator:
@@ -747,118 +742,16 @@ class WrapperTests(SynchronousTestCase):
         self.assertEqual((wire.received, wire.closed), (b"answer", True))
 
 
-class ProxiedTests(SynchronousTestCase):
-    """`HalfClosingProxyFactory`."""
+class NoProtocolTests(SynchronousTestCase):
+    """A factory that has no protocol for a connection."""
 
-    def connect(self, factory: Any = None) -> Wire:
-        """A connection that has brought nothing yet."""
-        return Wire.to(HalfClosingProxyFactory(factory or recording()))
+    def test_tls(self) -> None:
+        """TLS is not begun: the port closes the connection."""
 
-    def test_last_message(self) -> None:
-        """A last message without an ending is answered after the peer's end, however the header and it were cut."""
-        for header in (V1, V2):
-            for cut in every_cut(header + b"ab\ncd"):
-                wire = self.connect(ReverseFactory(reactor=cast(IReactorTime, Clock())))
-                wire.send(*filter(None, cut)).end()
-                self.assertEqual((wire.received, wire.closed), (b"ba\ndc", True))
+        class Refuses(Factory[Protocol]):
+            def buildProtocol(self, addr: Any) -> None:
+                return None
 
-    def test_bytes(self) -> None:
-        """A header may come byte by byte."""
-        for header in (V1, V2, b"PROXY UNKNOWN\r\n"):
-            wire = self.connect(EchoFactory())
-            wire.send(*(bytes([byte]) for byte in header + b"hello")).end()
-            self.assertEqual((wire.received, wire.closed), (b"hello", True))
-
-    def test_addresses(self) -> None:
-        """The addresses are those of the header."""
-        v6 = b"PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\n"
-        for header, source, destination in (
-            (V1, IPv4Address("TCP", "192.0.2.1", 4000), IPv4Address("TCP", "192.0.2.2", 2000)),
-            (V2, IPv4Address("TCP", "192.0.2.1", 4000), IPv4Address("TCP", "192.0.2.2", 2000)),
-            (v6, IPv6Address("TCP", "2001:db8::1", 1), IPv6Address("TCP", "2001:db8::2", 65535)),
-        ):
-            wrapper = cast(Any, self.connect().send(header).protocol)
-            self.assertEqual((wrapper.getPeer(), wrapper.getHost()), (source, destination))
-
-    def test_closes_first(self) -> None:
-        """A protocol that closes first ends its own stream only."""
-        wire = self.connect().send(V1)
-        cast(Any, wire.protocol).loseWriteConnection()
-        wire.turn()
-        self.assertEqual((wire.ended, wire.closed), (True, False))
-
-    def test_no_header(self) -> None:
-        """What is no header resets the connection; nobody inside sees any of it, and nothing is raised."""
-        for junk in (
-            b"x",
-            b"GET / HTTP/1.0\r\n\r\n",
-            b"PROX\r\n",
-            b"PROXY\r\n",
-            b"PROXYX TCP4 1.2.3.4 1.2.3.4 1 1\r\n",
-            b"PROXY TCP4 1.2.3.4 1.2.3.4 1 x\r\n",
-            b"PROXY TCP4 1.2.3.4 1.2.3.4 1 65536\r\n",
-            b"PROXY TCP4 1.2.3.4 1.2.3.4 -1 1\r\n",
-            b"PROXY TCP4 1.2.3.4 \x1b[2J 1 1\r\n",
-            b"PROXY TCP4 1.2.3.4 \xff\xfe 1 1\r\n",
-            b"PROXY TCP4 1.2.3.4 1.2\0.3.4 1 1\r\n",
-            b"PROXY TCP6 ::1%\x1b[2J ::1 1 1\r\n",
-            b"PROXY " + b"x" * 200,
-            V2[:12] + b"\x31" + V2[13:],
-            V2[:13] + b"\xff" + V2[14:],
-            V2[:14] + b"\0\1\0",
-        ):
-            wire = self.connect()
-            protocol = cast(Any, wire.protocol).wrappedProtocol
-            for cut in pairwise([*range(0, len(junk), 7), len(junk)]):
-                wire.arrive(junk[slice(*cut)])
-            self.assertEqual((protocol.seen, wire.closed), (["lost"], True), junk)
-            self.assertIsInstance(protocol.reason, ConnectionAborted)
-
-    @settings(deadline=None)
-    @given(
-        st.sampled_from([b"", b"PROXY ", b"PROXY TCP4 ", V1, V2, V2[:12]]), st.binary(max_size=80), st.integers(1, 99)
-    )
-    def test_junk(self, start: bytes, junk: bytes, size: int) -> None:
-        """Nothing that is sent raises; at its end nothing is left open."""
-        data = start + junk
-        wire = self.connect(EchoFactory())
-        for i in range(0, len(data), size):
-            wire.arrive(data[i : i + size])
-        self.assertTrue(wire.end().closed)
-
-    def test_refused_once(self) -> None:
-        """What comes after a bad header is not looked at, nor kept."""
-        wire = self.connect()
-        wrapper = cast(Any, wire.protocol)
-        wire.abortConnection = lambda: None  # type: ignore[method-assign]
-        wire.send(b"PROXY x\r\n", b"y" * 1000, V1)
-        self.assertEqual((wrapper._parser.buffer, wrapper.wrappedProtocol.seen), (b"", []))
-
-    def test_end_before_header(self) -> None:
-        """A peer that ends before its header has ended is reset."""
-        for start in (b"", b"PRO", V2[:15], V1[:-1]):
-            wire = self.connect()
-            protocol = cast(Any, wire.protocol).wrappedProtocol
-            if start:
-                wire.send(start)
-            wire.end()
-            self.assertEqual((protocol.seen, wire.closed), (["lost"], True))
-
-    def test_one_end(self) -> None:
-        """A protocol that has one end is lost at the peer's."""
-        wire = self.connect(recording(OneEnd))
-        protocol = cast(Any, wire.protocol).wrappedProtocol
-        self.assertTrue(wire.send(V1 + b"all").end().closed)
-        self.assertEqual(protocol.seen, [b"all", "lost"])
-
-    def test_in_tls(self) -> None:
-        """A header inside TLS: the end goes all the way through, in and out."""
-        for header in (V1, V2):
-            peer = Peer(HalfClosingProxyFactory(ReverseFactory(reactor=cast(IReactorTime, Clock()))))
-            peer.write(header).write(b"ab\ncd").end().turn()
-            self.assertEqual((peer.received, peer.ended, peer.wire.closed), (b"ba\ndc", True, True))
-
-    def test_no_header_in_tls(self) -> None:
-        """What is no header inside TLS resets the connection, though a producer is registered."""
-        peer = Peer(HalfClosingProxyFactory(ChargenFactory()))
-        self.assertTrue(peer.write(b"hello").turn().wire.closed)
+        factory = HalfClosingTLSFactory(server_creator(), False, Refuses())
+        self.assertIsNone(factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1)))
+        self.assertEqual(factory.protocols, {})

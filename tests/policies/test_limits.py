@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from time import monotonic
 from typing import Any
 
-from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITransport
 from twisted.internet.protocol import Factory, Protocol
@@ -17,6 +18,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire import OneWayWire, Wire
+from twistednet.policies.addresses import AddressRules, Networks
 from twistednet.policies.elapsed import elapsed_clock
 from twistednet.policies.limits import SLICE, Drained, LimitedFactory, Limits
 from twistednet.policies.transports import bytes_waiting
@@ -97,14 +99,41 @@ class ManyTests(LimitedTests):
         self.assertEqual([event["left_out"] for event in events], [0, 99])
 
     def test_nobody_serves(self) -> None:
-        """What the factory doesn't serve is not served, and not counted."""
+        """A client that the factory has no protocol for is reset, and counted."""
 
         class Refuses(Factory[Protocol]):
             def buildProtocol(self, addr: Any) -> None:
                 return None
 
-        self.assertIsNone(self.serve(Refuses()).buildProtocol(HOST))
-        self.assertEqual(self.factory.counters, Counters())
+        self.serve(Refuses())
+        with capturedLogs() as events:
+            self.assertTrue(self.connect().closed)
+        self.assertEqual(self.factory.counters, Counters(refused=Counter(service=1)))
+        self.assertEqual([event["client"] for event in events], ["TCP 192.0.2.1:50000"])
+
+    def test_spellings_of_a_host(self) -> None:
+        """An IPv4 address and the same one mapped into IPv6 are one host."""
+        self.serve(max_per_host=2)
+        for host in ("::ffff:192.0.2.1", "::ffff:c000:201", "0:0:0:0:0:ffff:c000:201"):
+            self.factory._hosts.clear()
+            self.assertFalse(self.connect().closed)
+            self.assertFalse(self.connect(IPv6Address("TCP", host, 1)).closed)
+            self.assertTrue(self.connect().closed)
+
+    def test_rules(self) -> None:
+        """The rules refuse a host before any limit is looked at; they may be replaced. Unix sockets have no address."""
+        self.serve(max_connections=1)
+        first = self.connect()
+        self.factory.rules = AddressRules(allow=Networks.parse("192.0.2.0/24"), deny=Networks.parse("192.0.2.1"))
+        with capturedLogs() as events:
+            self.assertTrue(self.connect().closed)
+            self.assertTrue(self.connect(IPv6Address("TCP", "::ffff:192.0.2.1", 1)).closed)
+            self.assertTrue(self.connect(IPv6Address("TCP", "2001:db8::1", 1)).closed)
+        self.assertEqual([(event["client"], event["limit"]) for event in events], [("TCP 192.0.2.1:50000", "deny")])
+        self.assertEqual(self.factory.counters.refused, {"deny": 2, "allow": 1})
+        self.assertFalse(first.closed)
+        first.reset()
+        self.assertFalse(self.connect(UNIXAddress(None)).closed)
 
     def test_no_timer_without_time_out(self) -> None:
         """Where no time-out is set, none is running."""

@@ -20,6 +20,9 @@ from twistednet.services.base import (
     StreamServiceOptions,
 )
 
+COMMON = ("--help", "--version", "--port", "--interface", "--listen", "--log-json", "--allow", "--deny")
+"""The options of every service."""
+
 
 class MemoryReactor(MemoryReactorClock):
     """A reactor in memory that remembers datagram sockets too, and of a factory under limits the factory."""
@@ -83,14 +86,14 @@ class ServiceTestCase(SynchronousTestCase):
         column = min(line.index("Display this help") for line in lines if "--help " in line)
         named = [line[:column].split() for line in lines if line[:column].strip()]
         limits = (
-            {f"--{row[0]}" for row in cast(Any, StreamServiceOptions.optParameters)}
+            {"--proxy-from", *(f"--{row[0]}" for row in cast(Any, StreamServiceOptions.optParameters))}
             if issubclass(make, StreamServiceOptions)
             else ()
         )
         datagram = ("--source-rate", "--source-burst", "--no-guard") if issubclass(make, DatagramServiceOptions) else ()
         self.assertEqual(
             {option.rstrip("=") for names in named for option in names if option.startswith("--")},
-            {"--help", "--interface", "--listen", "--log-json", "--port", "--version", *limits, *datagram, *own},
+            {*COMMON, *limits, *datagram, *own},
         )
         said = " ".join(line[column:] for line in lines)
         self.assertNotIn("  ", said)

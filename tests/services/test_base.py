@@ -7,7 +7,7 @@ import socket
 import sys
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.service import IServiceMaker
 from twisted.internet.address import IPv4Address
@@ -24,7 +24,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.services.options import MemoryReactor, ServiceTestCase, behind_guard
-from twistednet.policies.datagrams import GuardedDatagramProtocol
+from twistednet.policies.addresses import LOOPBACK, AddressRules, Networks
+from twistednet.policies.datagrams import CountingDatagramProtocol, GuardedDatagramProtocol
 from twistednet.protocols.counters import Counters
 from twistednet.protocols.udpok import UdpOkProtocol
 from twistednet.services.base import (
@@ -218,6 +219,71 @@ class DatagramServiceOptionsTests(ServiceTestCase):
         self.assert_help(DatagramExample, "--udp")
         self.assertIn("[default: 50]", str(DatagramExample()))
         self.assertIn("[default: 125]", str(DatagramExample()))
+
+
+class RulesTests(ServiceTestCase):
+    """--allow, --deny and --proxy-from."""
+
+    def test_defaults(self) -> None:
+        """All clients are accepted, and headers are believed from loopback."""
+        self.assertIsNone(parsed().rules())
+        self.assertEqual(parsed().proxies(), LOOPBACK)
+
+    def test_lists(self) -> None:
+        """Each may be repeated; --proxy-from replaces its default."""
+        options = parsed(
+            *("--allow", "192.0.2.0/24", "--allow", "::1", "--deny", "192.0.2.7", "--deny", "2001:db8::/32"),
+            *("--proxy-from", "10.0.0.0/8", "--proxy-from", "10.1.2.3"),
+        )
+        rules = AddressRules(
+            allow=Networks.parse("192.0.2.0/24", "::1"), deny=Networks.parse("192.0.2.7", "2001:db8::/32")
+        )
+        self.assertEqual(options.rules(), rules)
+        self.assertEqual(options.proxies(), Networks.parse("10.0.0.0/8", "10.1.2.3"))
+        self.assertIsNone(parsed().rules())
+
+    def test_refused(self) -> None:
+        """What is no network is refused, with a right one."""
+        example = "not a network; write for example 192.0.2.0/24 or 2001:db8::/32"
+        nearest = "not a network, as bits beyond the prefix are set; write 10.0.0.0/8"
+        for name in ("allow", "deny", "proxy-from"):
+            self.assert_refused(Options, f"--{name} localhost: {example}", f"--{name}", "localhost")
+            self.assert_refused(Options, f"--{name} 10.0.0.1/8: {nearest}", f"--{name}", "10.0.0.1/8")
+        self.assert_refused(Options, f"--allow \\x1b[2J\\xff: {example}", "--allow", "\x1b[2J\udcff")
+
+    def test_everywhere(self) -> None:
+        """The rules are those of connections and of datagrams, guarded or not, and can be replaced for all of them."""
+        for more in ([], ["--no-guard"]):
+            service = make_service(
+                parsed("--deny", "192.0.2.1", "--udp", *more),
+                factory=Factory(),
+                datagram=UdpOkProtocol,
+                reactor=MemoryReactor(),
+            )
+            targets: list[Any] = [listening.target for listening in self.listening(service)]
+            denied = AddressRules(deny=Networks.parse("192.0.2.1"))
+            self.assertEqual([target.rules for target in targets], [denied] * 2)
+            service.rules = rules = AddressRules(allow=LOOPBACK)
+            self.assertEqual([target.rules for target in targets], [rules] * 2)
+            self.assertIs(service.rules, rules)
+
+    def test_unix_datagrams(self) -> None:
+        """Unix sockets are not concerned."""
+        service = make_service(
+            parsed("--allow", "192.0.2.1", "--listen", "unixdgram:socket"),
+            factory=Factory(),
+            datagram=UdpOkProtocol,
+            reactor=MemoryReactor(),
+        )
+        (listening,) = self.listening(service)
+        self.assertIs(type(listening.target), CountingDatagramProtocol)
+
+    def test_proxies(self) -> None:
+        """haproxy: endpoints believe those of --proxy-from."""
+        reactor = MemoryReactor()
+        options = parsed("--listen", "haproxy:tcp:1:interface=127.0.0.1", "--proxy-from", "192.0.2.1")
+        make_service(options, factory=Factory(), reactor=reactor).privilegedStartService()
+        self.assertEqual(cast(Any, reactor.tcpServers[0][1]).proxies, Networks.parse("192.0.2.1"))
 
 
 class PortEndpointsTests(SynchronousTestCase):

@@ -12,7 +12,8 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.services.options import MemoryReactor
-from twistednet.policies.half_close import HalfClosingProxied, HalfClosingTLS
+from twistednet.policies.half_close import HalfClosingTLS
+from twistednet.policies.proxy_header import HalfClosingProxied
 from twistednet.protocols import EchoFactory
 from twistednet.services.stream_endpoints import client_endpoint_from_string, stream_endpoint_from_string
 

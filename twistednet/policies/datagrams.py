@@ -10,6 +10,7 @@ Theory of operation
 ===========================  ======================================================================================
 dropped is                   because
 ===========================  ======================================================================================
+what the rules refuse        the operator wants it so (`AddressRules`)
 a source port below 1024     the services that answer by themselves live there (echo, chargen, DNS, NTP); clients
                              do not
 the source port 0            it can't be answered
@@ -48,6 +49,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import AbstractDatagramProtocol, DatagramProtocol
 from twisted.logger import Logger
 
+from twistednet.policies.addresses import AddressRules, describe_client
 from twistednet.protocols.counters import Counters
 from twistednet.protocols.datagram import AnsweringDatagramProtocol
 from twistednet.protocols.printable import describe
@@ -129,16 +131,12 @@ OWN_PORTS: Final[Counter[int]] = Counter()
 """The UDP ports that are listened on behind a guard in this process, and at how many addresses each."""
 
 
-class GuardedDatagramProtocol(CountingDatagramProtocol):
-    """Passes on to a protocol what it can answer without harm. It is for UDP, over IPv4 and IPv6.
+class FilteredDatagramProtocol(CountingDatagramProtocol):
+    """Passes on to a protocol what comes from hosts that the rules accept. It is for UDP, over IPv4 and IPv6.
 
     :param protocol: what the datagrams are for: any datagram protocol, ours or not.
-    :param source_rate: datagrams a second that one network may send, in the long run; 0 for any number.
-    :param source_burst: datagrams that it may send at once, after a silence; at least 1.
-    :param reflections: what a datagram that comes from a service like this one begins with.
-    :param own_ports: the ports of all services that may not talk to each other, of which this becomes one as long as
-        it listens; those of the process when left out.
-    :param clock: the clock of the rate, and of the log.
+    :param clock: the clock of the log.
+    :param rules: whose datagrams to accept; all when left out. The attribute may be replaced at any time.
     :param counters: see `CountingDatagramProtocol`.
     """
 
@@ -149,14 +147,72 @@ class GuardedDatagramProtocol(CountingDatagramProtocol):
         protocol: AbstractDatagramProtocol,
         *,
         clock: IReactorTime,
-        source_rate: float = SOURCE_RATE,
-        source_burst: int = SOURCE_BURST,
-        reflections: Iterable[bytes] = (),
-        own_ports: Counter[int] = OWN_PORTS,
+        rules: AddressRules | None = None,
         counters: Counters | None = None,
     ) -> None:
         super().__init__(protocol, counters=counters)
+        self.rules = rules
         self._seconds = clock.seconds
+        self._said: dict[str, float] = {}
+        """When each reason was logged last."""
+        self._unsaid: Counter[str] = Counter()
+        """How many datagrams have been dropped since then."""
+
+    def startProtocol(self) -> None:
+        self._here = describe(self.transport.getHost())
+        super().startProtocol()
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        self.counters.datagrams += 1
+        if self.rules is not None and (rule := self.rules.refusal(addr[0])):
+            self._drop(rule, addr)
+            return
+        self.protocol.datagramReceived(datagram, addr)
+
+    def _drop(self, reason: str, addr: tuple[str, int]) -> None:
+        """Count a datagram that is dropped, and say so where the reason has not been given for a while."""
+        self.counters.dropped[reason] += 1
+        self._unsaid[reason] += 1
+        now = self._seconds()
+        if 0 <= now - self._said.get(reason, -inf) < LOG_INTERVAL:
+            return
+        self._said[reason] = now
+        self.log.warn(
+            "{here} dropped datagrams: {count}, {reason}; the last came from {there}",
+            here=self._here,
+            count=self._unsaid.pop(reason),
+            reason=reason,
+            there=describe_client((IPv6Address if ":" in addr[0] else IPv4Address)("UDP", *addr)),
+        )
+
+
+class GuardedDatagramProtocol(FilteredDatagramProtocol):
+    """Passes on to a protocol what it can answer without harm. It is for UDP, over IPv4 and IPv6.
+
+    :param protocol: what the datagrams are for: any datagram protocol, ours or not.
+    :param source_rate: datagrams a second that one network may send, in the long run; 0 for any number.
+    :param source_burst: datagrams that it may send at once, after a silence; at least 1.
+    :param reflections: what a datagram that comes from a service like this one begins with.
+    :param rules: see `FilteredDatagramProtocol`.
+    :param own_ports: the ports of all services that may not talk to each other, of which this becomes one as long as
+        it listens; those of the process when left out.
+    :param clock: the clock of the rate, and of the log.
+    :param counters: see `CountingDatagramProtocol`.
+    """
+
+    def __init__(
+        self,
+        protocol: AbstractDatagramProtocol,
+        *,
+        clock: IReactorTime,
+        source_rate: float = SOURCE_RATE,
+        source_burst: int = SOURCE_BURST,
+        reflections: Iterable[bytes] = (),
+        rules: AddressRules | None = None,
+        own_ports: Counter[int] = OWN_PORTS,
+        counters: Counters | None = None,
+    ) -> None:
+        super().__init__(protocol, clock=clock, rules=rules, counters=counters)
         self._interval = 1 / source_rate if source_rate else 0.0
         self._most = (source_burst - 1) * self._interval + ROUNDING
         self._reflections = tuple(reflections)
@@ -165,14 +221,9 @@ class GuardedDatagramProtocol(CountingDatagramProtocol):
         """When the bucket of each network will be full again."""
         self._order: deque[bytes] = deque()
         """The networks; the one that was looked at longest ago comes first."""
-        self._said: dict[str, float] = {}
-        """When each reason was logged last."""
-        self._unsaid: Counter[str] = Counter()
-        """How many datagrams have been dropped since then."""
 
     def startProtocol(self) -> None:
-        here = self.transport.getHost()
-        self._here, self._port = describe(here), here.port
+        self._port = self.transport.getHost().port
         self._own_ports[self._port] += 1
         super().startProtocol()
 
@@ -185,6 +236,9 @@ class GuardedDatagramProtocol(CountingDatagramProtocol):
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         self.counters.datagrams += 1
         host, port = addr
+        if self.rules is not None and (rule := self.rules.refusal(host)):
+            self._drop(rule, addr)
+            return
         if port < PRIVILEGED_PORTS:
             self._drop("privileged port" if port else "port 0", addr)
             return
@@ -225,19 +279,3 @@ class GuardedDatagramProtocol(CountingDatagramProtocol):
         if network not in self._full:
             self._order.append(network)
         return network
-
-    def _drop(self, reason: str, addr: tuple[str, int]) -> None:
-        """Count a datagram that is dropped, and say so where the reason has not been given for a while."""
-        self.counters.dropped[reason] += 1
-        self._unsaid[reason] += 1
-        now = self._seconds()
-        if 0 <= now - self._said.get(reason, -inf) < LOG_INTERVAL:
-            return
-        self._said[reason] = now
-        self.log.warn(
-            "{here} dropped datagrams: {count}, {reason}; the last came from {there}",
-            here=self._here,
-            count=self._unsaid.pop(reason),
-            reason=reason,
-            there=describe(IPv6Address("UDP", *addr) if ":" in addr[0] else IPv4Address("UDP", *addr)),
-        )

@@ -1,4 +1,4 @@
-"""Half-close and back-pressure for what wraps a connection: TLS, and the header of the PROXY protocol.
+"""Half-close and back-pressure for what wraps a connection: TLS, and any other wrapper that is made of the one here.
 
 Twisted's wrappers have one end for both directions. These have two, so that any factory can be wrapped in them, ours
 or not, and a protocol that is an `IHalfCloseableProtocol` is told of the end of input, and can end its output, as on
@@ -16,10 +16,6 @@ TLS
     A protocol that has paused its transport is not given what is already there to be decrypted, the end of it
     included, until it resumes.
 
-PROXY
-    Both ends are passed on. The header may come in any number of pieces; whatever is not one resets the connection,
-    as does the end of input before the end of it.
-
 Wrapping by hand::
 
     TLSMemoryBIOFactory(options, False, EchoFactory())      # Twisted's
@@ -27,8 +23,7 @@ Wrapping by hand::
 
 ``twistednet.services.stream_endpoints`` makes endpoints of strings that do so.
 
-Sources: RFC 8446 §6.1 (up to TLS 1.2, a peer had to discard what it still had to send: RFC 5246 §7.2.1);
-haproxy's ``proxy-protocol.txt``, versions 1 and 2.
+Source: RFC 8446 §6.1 (up to TLS 1.2, a peer had to discard what it still had to send: RFC 5246 §7.2.1).
 """
 
 from __future__ import annotations
@@ -36,18 +31,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
 from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPullProducer
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, IPullProducer
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.haproxy._exceptions import InvalidProxyHeader
-from twisted.protocols.haproxy._info import ProxyInfo
-from twisted.protocols.haproxy._v1parser import V1Parser
-from twisted.protocols.haproxy._v2parser import V2Parser
-from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper, HAProxyWrappingFactory
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, _NullAggregator
 from twisted.python.failure import Failure
@@ -57,15 +45,15 @@ from zope.interface.declarations import Provides
 from twistednet.protocols.flow import can_half_close
 
 
-def _has_both_ends(protocol: Any) -> bool:
+def has_both_ends(protocol: Any) -> bool:
     """Whether `protocol` is an `IHalfCloseableProtocol`, or wraps one and is going to be."""
     if isinstance(protocol, HalfClosingWrapper | HalfClosingTLS):
-        return _has_both_ends(protocol.wrappedProtocol)
+        return has_both_ends(protocol.wrappedProtocol)
     return bool(IHalfCloseableProtocol.providedBy(protocol))
 
 
 @cache
-def _provides(wrapper: Any, provided: Any, both_ends: bool) -> Any:
+def provides(wrapper: Any, provided: Any, both_ends: bool) -> Any:
     """What declares that an instance of `wrapper` provides what is `provided` by a transport.
 
     :param both_ends: whether what is wrapped has two ends: what wraps a protocol that has one has one.
@@ -83,7 +71,7 @@ class HalfClosingWrapper(ProtocolWrapper):
         # Not Twisted's, which makes the declaration of what a connection provides anew for each: that takes as long as
         # all the rest of a short connection.
         wrapper: Any = type(self)
-        self.__provides__ = _provides(wrapper, providedBy(transport), _has_both_ends(self.wrappedProtocol))
+        self.__provides__ = provides(wrapper, providedBy(transport), has_both_ends(self.wrappedProtocol))
         Protocol.makeConnection(self, transport)
         self.factory.registerProtocol(self)
         self.wrappedProtocol.makeConnection(self)
@@ -307,98 +295,7 @@ class HalfClosingTLSFactory(TLSMemoryBIOFactory):
 
     protocol = HalfClosingTLS
 
-
-# PROXY
-
-
-class _V1Parser(V1Parser):
-    """Takes the shortest header too, which Twisted's doesn't, and none that is too long, which it does in one piece."""
-
-    @classmethod
-    def parse(cls, line: bytes) -> ProxyInfo:
-        if len(line) > _V1_LONGEST:
-            raise InvalidProxyHeader()
-        return super().parse(line + b" " if line == b"PROXY UNKNOWN" else line)
-
-
-class HalfClosingProxied(HalfClosingWrapper, HAProxyProtocolWrapper):
-    """A connection through a balancer, which says in a PROXY header for whom it was made.
-
-    See the module's *PROXY*.
-    """
-
-    _begun = b""
-    """Arrived, and too short to tell of which version it is."""
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._proxyInfo is not None:
-            self.wrappedProtocol.dataReceived(data)
-        elif not self.disconnecting:
-            self._header_received(data)
-
-    def _header_received(self, data: bytes) -> None:
-        if self._parser is None:
-            data = self._begun + data
-            if data.startswith(V1Parser.PROXYSTR):
-                self._parser = _V1Parser()
-            elif data.startswith(V2Parser.PREFIX) and len(data) >= _V2_FIXED:
-                self._parser = V2Parser()
-            elif V1Parser.PROXYSTR.startswith(data) or V2Parser.PREFIX.startswith(data[: len(V2Parser.PREFIX)]):
-                self._begun = data
-                return
-            else:
-                self._refuse()
-                return
-        try:
-            info, rest = self._parser.feed(data)
-            if info is None:
-                return
-            for address in (info.source, info.destination):
-                _check(address)
-        except (InvalidProxyHeader, ValueError):
-            self._refuse()
-            return
-        self._proxyInfo = info
-        if rest:
-            self.wrappedProtocol.dataReceived(rest)
-
-    def _refuse(self) -> None:
-        self.disconnecting = 1
-        self.transport.abortConnection()
-
-    def readConnectionLost(self) -> None:
-        if self._proxyInfo is None:
-            self._refuse()
-        else:
-            super().readConnectionLost()
-
-
-_V1_LONGEST = 105
-"""The longest header of version 1, in bytes, its CR LF not counted."""
-
-_V2_FIXED = 16
-"""The length of the fixed part of a header of version 2, in bytes; Twisted's parser wants it in one piece."""
-
-
-def _check(address: Any) -> None:
-    """See that `address`, an `IAddress` which Twisted's parser has taken as it came, is one; it may be logged.
-
-    :raises ValueError: otherwise.
-    """
-    if isinstance(address, IPv4Address | IPv6Address):
-        try:
-            inet_pton(AF_INET if isinstance(address, IPv4Address) else AF_INET6, address.host)
-        except OSError as error:
-            raise ValueError(address.host) from error
-        if not 0 <= address.port <= 65535:
-            raise ValueError(address.port)
-
-
-class HalfClosingProxyFactory(HAProxyWrappingFactory):
-    """A factory of connections that begin with a PROXY header.
-
-    :param wrapped: the factory of the protocols inside.
-    """
-
-    protocol: Any = HalfClosingProxied
-    noisy = False
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        # Twisted's wraps None, and fails later. A port closes a connection for which it gets None.
+        protocol = self.wrappedFactory.buildProtocol(addr)
+        return None if protocol is None else self.protocol(self, protocol)

@@ -34,7 +34,12 @@ What the peer has acknowledged
     buffer of 6 MB. The slowest rate that is never taken for none is one such step in each `write_timeout`: 1.6 KB/s for
     steps of 95 KB and 60 seconds.
 
-A connection beyond a limit is accepted and reset at once: left in the listen queue, it would keep others out.
+A connection beyond a limit is accepted and reset at once: left in the listen queue, it would keep others out. So is one
+that the address rules refuse, and one for which the wrapped factory has no protocol.
+
+Behind a balancer that sends PROXY headers (`twistednet.policies.proxy_header`), the client is known when the header
+has come, and ``buildProtocol`` is called then, with the client's address. Until then the connection is in ``waiting``,
+where it counts towards ``max_connections`` only.
 
 To *drain* the factory is to end its connections in good order. Connections that are owed nothing are finished at once,
 the others when they are owed nothing any more, and what is left at the end of the time is reset. A protocol that is an
@@ -69,12 +74,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twistednet.interfaces import IEndObserver, IFinishable, IMessageInput, IOctetCounter
+from twistednet.policies.addresses import AddressRules, client_host, describe_client
 from twistednet.policies.elapsed import elapsed_clock
 from twistednet.policies.half_close import HalfClosingWrapper
 from twistednet.policies.sparse_log import SparseLog
 from twistednet.policies.transports import acknowledgement
 from twistednet.protocols.counters import Counters
-from twistednet.protocols.printable import describe
 
 SWEEP = 1.0
 """Seconds in which each connection is looked at once."""
@@ -376,7 +381,7 @@ class Limited(HalfClosingWrapper):
 
 
 class Refused(Protocol):
-    """A connection beyond a limit: reset."""
+    """A connection that is refused: it is reset."""
 
     def connectionMade(self) -> None:
         cast(Any, self.transport).abortConnection()
@@ -387,6 +392,7 @@ class LimitedFactory(Factory[Any]):
 
     :param factory: the other.
     :param limits: what is allowed.
+    :param rules: which hosts may connect; all when left out. The attribute may be replaced at any time.
     :param counters: what to count in.
     :param reactor: has the timers; the global reactor when left out.
     :param clock: measures how long something takes; see `elapsed_clock` when left out.
@@ -400,15 +406,19 @@ class LimitedFactory(Factory[Any]):
         factory: IProtocolFactory,
         limits: Limits,
         *,
+        rules: AddressRules | None = None,
         counters: Counters | None = None,
         reactor: IReactorTime | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.wrapped = factory
         self._limits = limits
+        self.rules = rules
         self.kept = Counters() if counters is None else counters
         """The counters, as of the last sweep."""
         self.connections: dict[Connection, None] = {}
+        self.waiting: dict[Any, None] = {}
+        """Transports of connections whose PROXY header has not come."""
         self._hosts: Counter[str] = Counter()
         self._sweeping: IDelayedCall | None = None
         self._to_look_at: list[Connection] = []  # what is left of this round
@@ -472,24 +482,43 @@ class LimitedFactory(Factory[Any]):
     # Connections
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        host: str | None = getattr(addr, "host", None)
-        limits = self._limits
-        if limits.max_connections and len(self.connections) >= limits.max_connections:
-            return self._refuse(addr, "max-connections", limits.max_connections)
-        if limits.max_per_host and host is not None and self._hosts[host] >= limits.max_per_host:
-            return self._refuse(addr, "max-per-host", limits.max_per_host)
+        host = client_host(addr)
+        if self.rules is not None and host is not None and (rule := self.rules.refusal(host)):
+            return self.refuse(rule, addr)
+        refused = self.refuse_beyond_limit(addr)
+        if refused is not None:
+            return refused
+        most = self._limits.max_per_host
+        if most and host is not None and self._hosts[host] >= most:
+            return self.refuse("max-per-host", addr, most)
         protocol = self.wrapped.buildProtocol(addr)  # type: ignore[arg-type]
-        return None if protocol is None else Limited(self, protocol, host)
+        return self.refuse("service", addr) if protocol is None else Limited(self, protocol, host)
 
-    def _refuse(self, addr: IAddress | None, limit: str, value: int) -> Refused:
+    def refuse_beyond_limit(self, addr: IAddress | None) -> Refused | None:
+        """What refuses a connection from `addr` if there are as many as there may be, whoever the client is."""
+        most = self._limits.max_connections
+        if most and len(self.connections) + len(self.waiting) >= most:
+            return self.refuse("max-connections", addr, most)
+        return None
+
+    def refuse(self, limit: str, addr: IAddress | None, value: int | None = None) -> Refused:
+        """What refuses a connection from `addr`; it is counted and logged.
+
+        :param limit: why: the name of the option, or ``"service"`` if the wrapped factory has no protocol for it.
+        :param value: the option's value, if that is a number.
+        """
         self.kept.refused[limit] += 1
-        self._sparse_log.warn(
-            "connection refused: {limit} is {value}; it came from {peer}",
-            limit=limit,
-            value=value,
-            peer=describe(addr),
-        )
+        reason = "{limit}" if value is None else "{limit} is {value}"
+        line = f"connection refused: {reason}; it came from {{client}}"
+        self._sparse_log.warn(line, client=describe_client(addr), limit=limit, value=value)
         return Refused()
+
+    def time_out(self, name: str, addr: IAddress | None) -> None:
+        """Count and log that a connection from `addr`, which has no protocol yet, is reset by the time-out `name`."""
+        self.kept.timed_out[name] += 1
+        self._sparse_log.warn(
+            "connection reset: time-out {name}; it came from {client}", name=name, client=describe_client(addr)
+        )
 
     def registerProtocol(self, wrapper: Limited) -> None:
         """A connection that is wrapped has been made."""
@@ -562,7 +591,7 @@ class LimitedFactory(Factory[Any]):
         self.kept.timed_out[name] += 1
         self._sparse_log.warn(
             f"connection of {{peer}} {'reset' if name == 'write' else 'closed'}: {TIMED_OUT[name]}",
-            peer=describe(connection.transport.getPeer()),
+            peer=describe_client(connection.transport.getPeer()),
             seconds=getattr(self._limits, f"{name}_timeout"),
         )
         if name == "write":
@@ -580,6 +609,7 @@ class LimitedFactory(Factory[Any]):
         :return: fires when there is none left.
         """
         self._stop_sweeping()
+        self._reset_waiting()
         drained = self._drained = Deferred()
         self._deadline = self._clock() + seconds
         self._rounds = 0
@@ -607,9 +637,14 @@ class LimitedFactory(Factory[Any]):
 
     def reset(self) -> None:
         """End what is left at once."""
+        self._reset_waiting()
         for connection in list(self.connections):
             connection.ending = "reset"
             connection.transport.abortConnection()
+
+    def _reset_waiting(self) -> None:
+        for transport in list(self.waiting):
+            transport.abortConnection()
 
     def _tell_drained(self) -> None:
         drained, self._drained = self._drained, None

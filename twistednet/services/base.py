@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, TypeAlias
 
 from twisted.application.service import Service
@@ -22,16 +23,18 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twistednet.policies.accepting import accept_patiently
+from twistednet.policies.addresses import LOOPBACK, AddressRules, Networks, parse_network
 from twistednet.policies.datagrams import (
     OWN_PORTS,
     SOURCE_BURST,
     SOURCE_RATE,
     CountingDatagramProtocol,
+    FilteredDatagramProtocol,
     GuardedDatagramProtocol,
 )
 from twistednet.policies.limits import LimitedFactory, Limits
 from twistednet.protocols.counters import Counters
-from twistednet.protocols.printable import describe
+from twistednet.protocols.printable import describe, printable
 from twistednet.reactor import install as install_reactor
 from twistednet.services.datagram_endpoints import (
     DatagramEndpoint,
@@ -85,6 +88,17 @@ def seconds(name: str) -> Callable[[str], float]:
     return read
 
 
+def read_network(name: str, value: str) -> IPv4Network | IPv6Network:
+    """The network that is the `value` of the option `name`.
+
+    :raises usage.UsageError: for anything else.
+    """
+    try:
+        return parse_network(value)
+    except ValueError as error:
+        raise usage.UsageError(f"--{name} {printable(value.encode(errors='surrogateescape'))}: {error}") from error
+
+
 RESERVE = 50
 """Descriptors that are left for other things than connections: ports, files, the commands of wps."""
 
@@ -126,6 +140,8 @@ class ServiceOptions(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
+        self["allow"] = []
+        self["deny"] = []
         # Docstrings are wrapped with their indentation otherwise.
         self.docs = {option: " ".join(doc.split()) for option, doc in self.docs.items() if doc}
         # For --help only: a port that was not given stays None, and gives way to --listen.
@@ -137,6 +153,22 @@ class ServiceOptions(usage.Options):
         self["listen"].append(endpoint)
 
     opt_l = opt_listen
+
+    def opt_allow(self, network: str) -> None:
+        """Accept clients from this network only, such as 192.0.2.0/24 or 2001:db8::/32; may be repeated.
+        Unix sockets are not concerned."""
+        self["allow"].append(read_network("allow", network))
+
+    def opt_deny(self, network: str) -> None:
+        """Refuse clients from this network, even if --allow names them; may be repeated. Connections are reset, and
+        datagrams are dropped."""
+        self["deny"].append(read_network("deny", network))
+
+    def rules(self) -> AddressRules | None:
+        """Which hosts may use the service; ``None`` for all."""
+        if not (self["allow"] or self["deny"]):
+            return None
+        return AddressRules(allow=Networks(self["allow"]), deny=Networks(self["deny"]))
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         try:
@@ -197,6 +229,19 @@ class StreamServiceOptions(ServiceOptions):
         ],
         ["drain", None, 10.0, "Seconds that connections may take to finish when the service stops.", seconds("drain")],
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["proxy-from"] = []
+
+    def opt_proxy_from(self, network: str) -> None:
+        """Believe the PROXY headers of balancers in this network; may be repeated. It is for haproxy: endpoints, which
+        reset connections from elsewhere. Unix sockets are always believed. [default: 127.0.0.0/8 and ::1]"""
+        self["proxy-from"].append(read_network("proxy-from", network))
+
+    def proxies(self) -> Networks:
+        """Whose PROXY headers are believed."""
+        return Networks(self["proxy-from"]) if self["proxy-from"] else LOOPBACK
 
     def limits(self) -> Limits:
         """What the connections may take."""
@@ -339,11 +384,14 @@ def make_service(
         from twisted.internet import reactor
     log_to(options)
     counters = Counters() if counters is None else counters
-    service = DrainingService(options.command, counters)
+    service = DrainingService(options.command, counters, options.rules())
+    proxies = LOOPBACK
     if factory is not None:
         assert isinstance(options, StreamServiceOptions)
         factory = LimitedFactory(factory, options.limits(), counters=counters, reactor=reactor)
         service.drain_at_stop(factory, options["drain"])
+        service.apply_rules_in(factory)
+        proxies = options.proxies()
     if options.parent is not None:
         reactor.callWhenRunning(Signals(reactor, service).install)
         reactor.callWhenRunning(warn_of_privileges, options.command)
@@ -354,8 +402,10 @@ def make_service(
                 target: Target | None = None
                 if datagram is not None:
                     target = guarded(datagram(), endpoint, options, reactor, reflections, counters)
+                    if isinstance(target, FilteredDatagramProtocol):
+                        service.apply_rules_in(target)
             else:
-                endpoint = stream_endpoint_from_string(reactor, description)
+                endpoint = stream_endpoint_from_string(reactor, description, proxies=proxies)
                 target = factory
         except Exception as error:  # whatever the parsers of Twisted and of its plugins make of a wrong string
             raise StartError(f"twistd {options.command}: --listen {description}: {error}") from error
@@ -407,6 +457,7 @@ def guarded(
             "{name}: no guard over UDP: who forges an address can have answers sent there, without end",
             name=options.command,
         )
+        return FilteredDatagramProtocol(protocol, clock=reactor, counters=counters)
     return CountingDatagramProtocol(protocol, counters=counters)
 
 

@@ -9,6 +9,8 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
+from twistednet.policies.addresses import AddressRules
+from twistednet.policies.datagrams import FilteredDatagramProtocol
 from twistednet.policies.limits import Drained, LimitedFactory
 from twistednet.protocols.counters import Counters
 
@@ -18,15 +20,34 @@ class DrainingService(MultiService):
 
     :param name: the service's name, for the log.
     :param counters: what it has done.
+    :param rules: which hosts may use it; all when left out. The attribute may be replaced while the service runs.
     """
 
     log = Logger()
     factory: LimitedFactory | None = None
 
-    def __init__(self, name: str, counters: Counters) -> None:
+    def __init__(self, name: str, counters: Counters, rules: AddressRules | None = None) -> None:
         super().__init__()
         self.service_name = name
         self._counters = counters
+        self._rules = rules
+        self._filters: list[LimitedFactory | FilteredDatagramProtocol] = []
+
+    @property
+    def rules(self) -> AddressRules | None:
+        """Which hosts may connect and send datagrams. Connections that are open are not looked at again."""
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: AddressRules | None) -> None:
+        self._rules = rules
+        for each in self._filters:
+            each.rules = rules
+
+    def apply_rules_in(self, part: LimitedFactory | FilteredDatagramProtocol) -> None:
+        """Have `part` follow the service's rules, now and whenever they are replaced."""
+        self._filters.append(part)
+        part.rules = self._rules
 
     @property
     def counters(self) -> Counters:

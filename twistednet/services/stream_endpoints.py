@@ -1,13 +1,15 @@
 """Endpoints for streams, of the strings that Twisted has, but for half-close: what they wrap keeps it.
 
-``tcp:``, ``tcp6:`` and ``unix:`` endpoints are Twisted's own. ``tls:``, ``ssl:`` and ``haproxy:``, which wrap their
-connections, wrap them as `twistednet.policies.half_close` has it, and so in each other: ``haproxy:tls:...`` is a PROXY
-header inside TLS. ``systemd:`` leaves a Unix socket to whoever made it. Endpoints of other plugins are left as they
-are.
+``tcp:``, ``tcp6:`` and ``unix:`` endpoints are Twisted's own. ``tls:`` and ``ssl:`` wrap their connections as
+`twistednet.policies.half_close` has it, ``haproxy:`` as `twistednet.policies.proxy_header`, and so in each other:
+``haproxy:tls:...`` is a PROXY header inside TLS. ``systemd:`` leaves a Unix socket to whoever made it. Endpoints of
+other plugins are left as they are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from socket import AF_UNIX
 from typing import Any, cast
 
@@ -24,15 +26,20 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.protocols._sni import TLSServerEndpoint
-from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.tls import BufferingTLSTransport
 
-from twistednet.policies.half_close import HalfClosingProxied, HalfClosingTLS, HalfClosingTLSFactory
+from twistednet.policies.addresses import LOOPBACK, Networks
+from twistednet.policies.half_close import HalfClosingTLS, HalfClosingTLSFactory
+from twistednet.policies.proxy_header import HalfClosingProxyFactory
 
 
-def stream_endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoint:
+def stream_endpoint_from_string(
+    reactor: Any, description: str, *, proxies: Networks = LOOPBACK
+) -> IStreamServerEndpoint:
     """The endpoint to listen on that `description` describes, as ``serverFromString`` has it.
 
+    :param proxies: the balancers whose PROXY headers ``haproxy:`` believes.
     :raises Exception: whatever the parsers of Twisted and of its plugins make of a wrong string.
     """
     try:
@@ -41,7 +48,10 @@ def stream_endpoint_from_string(reactor: Any, description: str) -> IStreamServer
         if "systemd:" not in description:
             raise
         raise ValueError("no socket of that name or index has been passed (LISTEN_FDS, LISTEN_FDNAMES)") from error
-    return cast(IStreamServerEndpoint, _half_closing(endpoint))
+    return cast(
+        IStreamServerEndpoint,
+        _half_closing(endpoint, partial(HalfClosingProxyFactory, proxies=proxies, reactor=reactor)),
+    )
 
 
 def client_endpoint_from_string(reactor: Any, description: str) -> IStreamClientEndpoint:
@@ -70,8 +80,11 @@ class AdoptedUNIXServerEndpoint(AdoptedStreamServerEndpoint):
         return port
 
 
-def _half_closing(endpoint: Any) -> Any:
-    """`endpoint`, with our wrappers in the place of Twisted's."""
+def _half_closing(endpoint: Any, proxied: Callable[[Any], Any] = HalfClosingProxyFactory) -> Any:
+    """`endpoint`, with our wrappers in the place of Twisted's.
+
+    :param proxied: wraps a factory in the PROXY protocol.
+    """
     # By private names: Twisted has no others for what an endpoint wraps, and in what.
     if isinstance(endpoint, TLSServerEndpoint):
         return _tls_server(endpoint.endpoint, endpoint.connectionCreator)
@@ -88,7 +101,9 @@ def _half_closing(endpoint: Any) -> Any:
         return AdoptedUNIXServerEndpoint(endpoint.reactor, endpoint.fileno, endpoint.addressFamily)
     if isinstance(endpoint, _WrapperEndpoint | _WrapperServerEndpoint):
         wrap = endpoint._wrapperFactory
-        return type(endpoint)(_half_closing(endpoint._wrappedEndpoint), lambda factory: _with_ours(wrap(factory)))
+        return type(endpoint)(
+            _half_closing(endpoint._wrappedEndpoint, proxied), lambda factory: _with_ours(wrap(factory), proxied)
+        )
     return endpoint
 
 
@@ -96,10 +111,10 @@ def _tls_server(endpoint: IStreamServerEndpoint, options: Any) -> _WrapperServer
     return _WrapperServerEndpoint(endpoint, lambda factory: HalfClosingTLSFactory(options, False, factory))
 
 
-def _with_ours(factory: Any) -> Any:
-    """`factory`, one that wraps, with our protocol in the place of Twisted's."""
-    factory.protocol = _ours.get(factory.protocol, factory.protocol)
+def _with_ours(factory: Any, proxied: Callable[[Any], Any]) -> Any:
+    """What wraps as `factory` does, with our protocol in the place of Twisted's."""
+    if type(factory) is HAProxyWrappingFactory:
+        return proxied(factory.wrappedFactory)
+    if factory.protocol is BufferingTLSTransport:
+        factory.protocol = HalfClosingTLS
     return factory
-
-
-_ours: dict[Any, Any] = {BufferingTLSTransport: HalfClosingTLS, HAProxyProtocolWrapper: HalfClosingProxied}
