@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +16,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import provider
 
+from tests import programs
 from tests.services import running
 from twistednet.reactor import install
 
@@ -28,11 +32,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the reactor for the tests and for each twistd they start (default: Twisted's for the tests, and for a "
         "twistd whichever it chooses)",
     )
+    parser.addoption(
+        "--fresh",
+        action="store_true",
+        help="start an interpreter for each twistd and twistednet, in place of forking one that has imported them",
+    )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes the tests run in: one more than there are processors, as the tests often wait."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Install the reactor that was named, before pytest-twisted installs its own."""
+    if hasattr(config, "workerinput"):
+        programs.die_with(os.getppid())  # a worker of pytest-xdist ends with its controller
+    # Ignored in the background of a script, which a test run is not to notice.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    programs.FRESH = config.getoption("--fresh")
     name = config.getoption("--on")
     if name is None:
         return
@@ -41,6 +60,28 @@ def pytest_configure(config: pytest.Config) -> None:
         install(name)
         # pytest-twisted takes a reactor that is there, if it is of the kind that it was told.
         config.option.reactor = "asyncio"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_processes_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail a run that leaves a process behind; an aborted run leaves none, as `programs.Guard` sees to."""
+    programs.FOLDER.append(tmp_path_factory.getbasetemp())
+    guard = programs.Guard(programs.FOLDER[0])
+    yield
+    programs.stop_launcher()
+    for _ in range(100):
+        left = [process for process in programs.descendants("") if process.pid != guard.pid]
+        if not left:
+            break
+        time.sleep(0.05)
+    guard.stop()
+    assert not left, left
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each program that the test starts run in an interpreter of its own."""
+    monkeypatch.setattr(programs, "FRESH", True)
 
 
 @pytest.fixture(autouse=True, scope="module")

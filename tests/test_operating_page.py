@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.services.running import PATIENCE, Twistd, ask_for_all, connect_unix
+from tests import programs
+from tests.services.running import PATIENCE, Twistd, ask_for_all, connect_started
 from twistednet.services import echo, systat
 from twistednet.services.base import RESERVE
 
@@ -41,14 +40,9 @@ def test_embedding(tmp_path: Path) -> None:
     code = EXAMPLES[1].replace("tcp:2000:interface=127.0.0.1", "unix:socket")
     assert code != EXAMPLES[1]
     with (tmp_path / "output").open("wb") as output:
-        server = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=output, stderr=output)
+        server = programs.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=output, stderr=output)
     try:
-        give_up = time.monotonic() + PATIENCE
-        while not (tmp_path / "socket").exists():
-            assert time.monotonic() < give_up
-            assert server.poll() is None
-            time.sleep(0.01)
-        with connect_unix(tmp_path / "socket") as client:
+        with connect_started(tmp_path / "socket", server) as client:
             assert ask_for_all(client, b"hello" * 10_000) == b"hello" * 10_000
         server.send_signal(signal.SIGTERM)
         server.wait(PATIENCE)
@@ -63,7 +57,7 @@ def test_log_reader(tmp_path: Path) -> None:
     """The example reads what --log-json writes."""
     with Twistd(tmp_path, "echo", "--port", "0", "--log-json", "log.json", endpoints=1) as twistd:
         assert twistd.stop() == 0
-    done = subprocess.run([sys.executable, "-c", EXAMPLES[0]], cwd=tmp_path, capture_output=True, timeout=PATIENCE)
+    done = programs.run([sys.executable, "-c", EXAMPLES[0]], cwd=tmp_path, capture_output=True, timeout=PATIENCE)
     assert done.stderr == b""
     assert f"echo listening on {twistd.addresses[0]}\n" in done.stdout.decode()
 
@@ -82,11 +76,11 @@ def units(tmp_path: Path) -> Path:
 
 def analyze(*arguments: str, folder: Path) -> str:
     """What ``systemd-analyze`` writes."""
-    done = subprocess.run(
+    done = programs.run(
         ["systemd-analyze", *arguments], cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done
-    return done.stdout + done.stderr
+    return str(done.stdout + done.stderr)
 
 
 def test_units(units: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
+
+from tests import programs
+from tests.services.running import connect_started
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -15,17 +15,11 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 def test_embedding(tmp_path: Path) -> None:
     """The example of embedding serves what it says, and shares its string."""
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
-    server = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    server = programs.Popen([sys.executable, "-c", code], cwd=tmp_path)
     try:
-        path = tmp_path / "letters.sock"
-        deadline = time.monotonic() + 20
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
         answers = []
         for letters in (b"ab\n", b"c\n"):
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(10)
-                client.connect(str(path))
+            with connect_started(tmp_path / "letters.sock", server) as client:
                 client.sendall(letters)
                 answers.append(client.recv(100))
         assert answers == [b"aab\n", b"abc\n"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests import programs
+from tests.services.running import free_port
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/textbook.md").read_text()
@@ -28,19 +30,6 @@ def sections() -> dict[str, str]:
 def anchor(heading: str) -> str:
     """What a link to `heading` looks like."""
     return "#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-
-
-def free_port() -> int:
-    """A port that nobody listens on, over TCP or UDP."""
-    while True:
-        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
-            stream.bind(("127.0.0.1", 0))
-            port: int = stream.getsockname()[1]
-            try:
-                datagram.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def localized(text: str, folder: Path) -> str:
@@ -68,7 +57,7 @@ def test_commands(heading: str, tmp_path: Path) -> None:
     text = localized(sections()[heading], tmp_path)
     environment = {"PATH": f"{SCRIPTS}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "HOME": str(tmp_path)}
     block = re.findall(r"^    (.*)$", text, re.MULTILINE)
-    servers: list[subprocess.Popen[bytes]] = []
+    servers: list[programs.Popen] = []
     try:
         while block:
             command = block.pop(0).removeprefix("$ ")
@@ -78,7 +67,7 @@ def test_commands(heading: str, tmp_path: Path) -> None:
             if command.startswith("twistd"):
                 servers.append(serve(command.removesuffix(" &"), tmp_path, environment))
                 continue
-            done = subprocess.run(
+            done = programs.run(
                 ["bash", "-c", command], capture_output=True, timeout=PATIENCE, env=environment, cwd=tmp_path
             )
             assert done.returncode == 0, done
@@ -91,11 +80,11 @@ def test_commands(heading: str, tmp_path: Path) -> None:
             server.wait(PATIENCE)
 
 
-def serve(command: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def serve(command: str, folder: Path, environment: dict[str, str]) -> programs.Popen:
     """Start `command`, and wait until it listens."""
     log = folder / "twistd.log"
     with log.open("wb") as output:
-        server = subprocess.Popen(
+        server = programs.Popen(
             ["bash", "-c", f"exec {command}"],
             stdout=output,
             stderr=output,

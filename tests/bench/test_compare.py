@@ -18,11 +18,12 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import programs
 from tests.bench.loads import load, seen
-from tests.services.running import PATIENCE
+from tests.services.running import PATIENCE, free_port
 from twistednet.bench import chart, report
 from twistednet.bench.applications import APPLICATIONS, Lines, ManyWrites
-from twistednet.bench.compare import circumstances, divide_cores, free_port, processor, reference, summaries, version_of
+from twistednet.bench.compare import circumstances, divide_cores, processor, reference, summaries, version_of
 from twistednet.bench.generator import WRITE, WRITES, Generator
 from twistednet.bench.measure import Settings
 from twistednet.bench.models import MODELS
@@ -96,7 +97,7 @@ def running(server: Server) -> Iterator[tuple[str, int]]:
     if why := server.missing():
         pytest.skip(why)
     port = free_port()
-    process = subprocess.Popen(server.command(port), stderr=subprocess.PIPE)
+    process = programs.Popen(server.command(port), stderr=subprocess.PIPE)
     assert process.stderr is not None
     try:
         give_up = time.monotonic() + PATIENCE
@@ -210,7 +211,7 @@ def test_page(compared: dict[str, Any], tmp_path: Path) -> None:
 
     file = tmp_path / "compared.json"
     file.write_text(json.dumps(compared))
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-m", "twistednet.bench.report", file, "performance.svg"],
         capture_output=True,
         timeout=PATIENCE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import programs
 from tests.bench.loads import load
 from tests.cli.running import refusing_port, silent_server, tcp_server, udp_socket
 from tests.services.running import PATIENCE
@@ -328,7 +328,7 @@ def test_busy() -> None:
 
 def converse(asked: Load) -> list[dict[str, object]]:
     """What a generator process says."""
-    done = subprocess.run(
+    done = programs.run(
         [sys.executable, "-m", "twistednet.bench.generator"],
         input=json.dumps(asdict(asked)) + "\ngo\n",
         capture_output=True,

@@ -12,18 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from tests.services.running import PATIENCE, SCRIPTS
-
-COMMAND = SCRIPTS / "twistednet"
+from tests.programs import Console, run_console
+from tests.services.running import PATIENCE
 
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
 
 
 def run(*arguments: object, stdin: bytes = b"") -> tuple[int, bytes, str]:
     """Run ``twistednet``: its exit status, its output, and what it has written on standard error."""
-    done = subprocess.run(
-        [COMMAND, *map(str, arguments)], input=stdin, capture_output=True, timeout=PATIENCE, env=ENVIRONMENT
-    )
+    done = run_console("twistednet", *arguments, input=stdin, capture_output=True, env=ENVIRONMENT)
     return done.returncode, done.stdout, done.stderr.decode()
 
 
@@ -31,8 +28,9 @@ class Program:
     """A running ``twistednet`` whose standard input and output are pipes, until the end of the ``with`` statement."""
 
     def __init__(self, *arguments: object) -> None:
-        self.process = subprocess.Popen(
-            [COMMAND, *map(str, arguments)],
+        self.process = Console(
+            "twistednet",
+            *arguments,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -82,8 +80,9 @@ class Terminal:
         self.transcript = b""
         self._expected = 0  # how much of it has been expected
         self._ours, self._its = os.openpty()
-        self.process = subprocess.Popen(
-            [COMMAND, *map(str, arguments)],
+        self.process = Console(
+            "twistednet",
+            *arguments,
             stdin=self._its,
             stdout=self._its,
             stderr=self._its,

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from tests import programs
 from tests.bench.loads import seen
 from tests.cli.conftest import Servers
 from tests.cli.running import Program, Terminal, refusing_port, run, silent_server, tcp_server
@@ -250,7 +251,7 @@ def test_compare(tmp_path: Path) -> None:
         "rounds": 1,
     }
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
-    assert not bench_processes()
+    assert not programs.descendants("twistednet.bench.")
 
 
 def test_compare_table() -> None:
@@ -372,5 +373,5 @@ def test_server_fails() -> None:
         " lambda port: [*servers.PYTHON, '-c', 'raise SystemExit(\"no can do\")']);"
         "bench(['--compare', '--server', 'wire'], prog_name='bench')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=PATIENCE, text=True)
+    done = programs.run([sys.executable, "-c", code], capture_output=True, timeout=PATIENCE, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "bench: the broken one: no can do\n")

@@ -195,6 +195,15 @@ def test_usage(arguments: tuple[str, ...], message: str) -> None:
     assert errors.splitlines()[-1] == f"Error: {message}"
 
 
+@pytest.mark.usefixtures("fresh")
+def test_usage_at_start() -> None:
+    """So it is in an interpreter of its own, as a user has it."""
+    status, output, errors = run("echo", "localhost", "0")
+    assert (status, output) == (2, b"")
+    assert errors.startswith("Usage: twistednet echo [OPTIONS] {HOST PORT | ENDPOINT} ")
+    assert errors.endswith("Error: 0: not a port, a whole number from 1 to 65535\n")
+
+
 @pytest.mark.parametrize("command", ["echo", "reverse", "udpok", "letters"])
 def test_json_needs_text(servers: Servers, command: str) -> None:
     """Without TEXT there is no one object to print, and nothing is read or sent."""
@@ -234,6 +243,7 @@ def test_refused_unix(tmp_path: Path, command: str, kind: str) -> None:
         assert run(command, endpoint, "x") == (3, b"", error_line(command, f"{endpoint}: nobody listens there"))
 
 
+@pytest.mark.usefixtures("fresh")
 def test_refused_json() -> None:
     """With --json the one line is an object on standard output."""
     with refusing_port(socket.SOCK_STREAM) as port:
@@ -339,6 +349,7 @@ def test_unread_answer(accumulator: tuple[Path, int], servers: Servers, command:
 
 
 @pytest.mark.parametrize("command", ["echo", "reverse", "letters", "udpok"])
+@pytest.mark.usefixtures("fresh")
 def test_unread_stream(accumulator: tuple[Path, int], servers: Servers, command: str) -> None:
     """Where the reader of standard output leaves, as ``head`` does, the command ends, though its input does not."""
     port = accumulator[1] if command == "letters" else getattr(servers, command)
@@ -354,6 +365,7 @@ def test_unread_stream(accumulator: tuple[Path, int], servers: Servers, command:
     assert (status, errors) == (1, error_line(command, "nobody reads standard output"))
 
 
+@pytest.mark.usefixtures("fresh")
 def test_output_is_utf_8_or_bytes(servers: Servers) -> None:
     """Any byte can be sent and printed; in JSON those that are no text are escaped."""
     text = os.fsdecode(b"\xc3\xab\xff")
@@ -364,6 +376,7 @@ def test_output_is_utf_8_or_bytes(servers: Servers) -> None:
 
 
 @pytest.mark.parametrize("command", ["echo", "letters"])
+@pytest.mark.usefixtures("fresh")
 def test_interrupted(accumulator: tuple[Path, int], servers: Servers, command: str) -> None:
     """Interrupted, a client ends with the status of that, and without a word."""
     port = accumulator[1] if command == "letters" else servers.echo

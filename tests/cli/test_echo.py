@@ -12,7 +12,6 @@ import pytest
 
 from tests.cli.conftest import Servers
 from tests.cli.running import (
-    COMMAND,
     ENVIRONMENT,
     Program,
     Terminal,
@@ -21,6 +20,7 @@ from tests.cli.running import (
     tcp_server,
     udp_socket,
 )
+from tests.programs import Console, run_console
 from tests.services.running import PATIENCE
 
 
@@ -63,17 +63,19 @@ def test_large_pipe(servers: Servers) -> None:
     assert output == data
 
 
+@pytest.mark.usefixtures("fresh")
 def test_large_file(servers: Servers, tmp_path: Path) -> None:
     """20 MB go from a file to a file unchanged."""
     data = random.Random(2).randbytes(20_000_000)
     (tmp_path / "in").write_bytes(data)
     with (tmp_path / "in").open("rb") as source, (tmp_path / "out").open("wb") as destination:
-        done = subprocess.run(
-            [COMMAND, "echo", f"unix:{servers.folder}/echo"],
+        done = run_console(
+            "twistednet",
+            "echo",
+            f"unix:{servers.folder}/echo",
             stdin=source,
             stdout=destination,
             stderr=subprocess.PIPE,
-            timeout=PATIENCE,
             env=ENVIRONMENT,
         )
     assert (done.returncode, done.stderr) == (0, b"")
@@ -84,8 +86,9 @@ def test_head(servers: Servers, tmp_path: Path) -> None:
     """A reader that leaves after ten bytes ends the command, though there is more to come."""
     (tmp_path / "in").write_bytes(b"0123456789" * 500_000)
     with (tmp_path / "in").open("rb") as source:
-        process = subprocess.Popen(
-            [COMMAND, "echo", "--timeout", "1000", "127.0.0.1", str(servers.echo)],
+        process = Console(
+            "twistednet",
+            *("echo", "--timeout", "1000", "127.0.0.1", servers.echo),
             stdin=source,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -116,6 +119,7 @@ def test_conversation(servers: Servers) -> None:
         assert program.stdout.read() == b""
 
 
+@pytest.mark.usefixtures("fresh")
 def test_terminal(servers: Servers) -> None:
     """At a terminal each line comes back; end of input ends it."""
     with Terminal("echo", "127.0.0.1", servers.echo) as terminal:

@@ -19,8 +19,10 @@ import click
 import pytest
 import trustme
 
-from tests.cli.running import COMMAND, ENVIRONMENT, Program, Terminal, refusing_port, run, silent_server, tcp_server
-from tests.services.running import PATIENCE, Twistd
+from tests import programs
+from tests.cli.running import ENVIRONMENT, Program, Terminal, refusing_port, run, silent_server, tcp_server
+from tests.programs import run_console
+from tests.services.running import PATIENCE, SCRIPTS, Twistd
 from twistednet.cli.fetch import in_units
 from twistednet.cli.http import http_url
 
@@ -464,7 +466,7 @@ def tls_context(authority: trustme.CA, name: str) -> ssl.SSLContext:
 
 def fetch_in(environment: dict[str, str], *arguments: str) -> tuple[int, bytes, str]:
     """`run` in another environment."""
-    done = subprocess.run([COMMAND, "fetch", *arguments], capture_output=True, timeout=PATIENCE, env=environment)
+    done = run_console("twistednet", "fetch", *arguments, capture_output=True, env=environment)
     return done.returncode, done.stdout, done.stderr.decode()
 
 
@@ -621,14 +623,13 @@ def test_from_files(tmp_path: Path) -> None:
         before = peak_memory(twistd.process.pid)
         for name in ("short", "long"):
             url = f"http://127.0.0.1:{twistd.port()}/{name}"
-            process = subprocess.Popen(
-                [COMMAND, "fetch", "-o", tmp_path / "got", url], stderr=subprocess.DEVNULL, env=ENVIRONMENT
-            )
+            command = [SCRIPTS / "twistednet", "fetch", "-o", tmp_path / "got", url]
+            process = programs.Popen(command, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             assert process.returncode == 0
             peaks[name] = usage.ru_maxrss * 1024
-            subprocess.run(["cmp", tmp_path / "got", folder / name], check=True)
+            programs.run(["cmp", tmp_path / "got", folder / name], check=True)
         assert peaks["long"] - peaks["short"] < 8_000_000
         assert peak_memory(twistd.process.pid) - before < 8_000_000
         assert run("fetch", f"http://127.0.0.1:{twistd.port()}/none")[0] == 1

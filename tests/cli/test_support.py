@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import programs
+from tests.programs import Console, run_console
+
 SERVER = """
 import sys
 from twisted.internet import reactor
@@ -28,7 +31,6 @@ service = makeService(options)
 service.startService()
 reactor.run()
 """
-CLIENT = "from twistednet.cli.support import support; support(prog_name='support')"
 
 GREETING = "Hello, this is the support line of your internet provider."
 ADVICE = "Then the trouble is theirs, not your line's."
@@ -38,7 +40,7 @@ ADVICE = "Then the trouble is theirs, not your line's."
 class Server:
     """A running one."""
 
-    process: subprocess.Popen[str]
+    process: programs.Popen
     tcp: str
     udp: str
     log: list[str]
@@ -47,7 +49,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A service on two ports of loopback."""
-    process = subprocess.Popen([sys.executable, "-u", "-c", SERVER], stdout=subprocess.PIPE, text=True)
+    process = programs.Popen([sys.executable, "-u", "-c", SERVER], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     log: list[str] = []
     reader = threading.Thread(target=log.extend, args=[process.stdout])
@@ -69,9 +71,7 @@ def server() -> Iterator[Server]:
 
 def run(*arguments: str, typed: str | None = None, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the client."""
-    run = subprocess.run(
-        [sys.executable, "-c", CLIENT, *arguments], input=typed or "", capture_output=True, text=True, timeout=30
-    )
+    run = run_console("twistednet", "support", *arguments, input=typed or "", capture_output=True, text=True)
     assert run.returncode == status, (run.stdout, run.stderr)
     assert "Traceback" not in run.stderr
     return run
@@ -133,8 +133,8 @@ def test_terminal(server: Server) -> None:
     """At a terminal, the client ends when the conversation does, without another key."""
     for arguments in ([server.tcp], [server.udp, "--udp"]):
         leader, follower = os.openpty()
-        with subprocess.Popen(
-            [sys.executable, "-c", CLIENT, "127.0.0.1", *arguments], stdin=follower, stdout=subprocess.PIPE, text=True
+        with Console(
+            "twistednet", "support", "127.0.0.1", *arguments, stdin=follower, stdout=subprocess.PIPE, text=True
         ) as process:
             os.write(leader, b"sites\n")
             os.write(leader, b"no\n")

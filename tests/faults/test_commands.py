@@ -204,9 +204,9 @@ def test_descriptors(tmp_path: Path) -> None:
     """A command has no descriptor but its first three, whatever the server was started with and has open."""
     inherited = os.open("/dev/null", os.O_RDONLY)
     try:
-        os.set_inheritable(inherited, True)
         fds = "--command", "fds=/bin/ls /proc/self/fd"
-        with Twistd(tmp_path, "wps", "--port", "0", *fds, endpoints=1) as twistd:
+        with Twistd(tmp_path, "wps", "--port", "0", *fds, endpoints=1, inherited=[inherited]) as twistd:
+            assert Path(f"/proc/{twistd.process.pid}/fd/{inherited}").readlink() == Path("/dev/null")
             with ExitStack() as stack:
                 for _ in range(20):
                     stack.enter_context(connect(twistd.port()))

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import programs
 from tests.services.running import PATIENCE, Twistd, ask, connect, inject, receive, receive_all
 from twistednet.policies.accepting import REST
 
@@ -240,7 +241,7 @@ def test_stopped_peer(tmp_path: Path) -> None:
     """A peer whose process is stopped is reset, and takes nothing from another."""
     with Twistd(tmp_path, "chargen", "--port", "0", "--write-timeout", "1", endpoints=1) as twistd:
         with connect(twistd.port()) as good:
-            peer = subprocess.Popen(
+            peer = programs.Popen(
                 [sys.executable, "-c", STOPPABLE, str(twistd.port())], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
             try:

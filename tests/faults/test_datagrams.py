@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests import programs
 from tests.services import running
 from tests.services.running import PATIENCE, Twistd, ask, connect, inject
 
@@ -34,8 +35,10 @@ def namespace() -> Iterator[None]:
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
                 fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+            programs.stop_launcher()  # the next is in this network
             yield
         finally:
+            programs.stop_launcher()
             assert libc.setns(home, CLONE_NEWNET) == 0
     finally:
         os.close(home)

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire import OneWayWire, Wire
 from twistednet.policies import limits as module
-from twistednet.policies.limits import Drained, Limited, LimitedFactory, Limits, bytes_waiting
+from twistednet.policies.limits import Drained, LimitedFactory, Limits, bytes_waiting
 from twistednet.protocols.counters import Counters
 from twistednet.protocols.echo import EchoFactory
 from twistednet.protocols.reverse import ReverseFactory
@@ -334,4 +334,3 @@ class BytesWaitingTests(SynchronousTestCase):
         from twisted.internet import reactor
 
         self.assertIs(LimitedFactory(EchoFactory(), Limits()).reactor, reactor)
-        self.assertTrue(issubclass(Limited, ProtocolWrapper))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 import twistednet.protocols
+from tests import programs
 
 
 class ExportsTests(SynchronousTestCase):
@@ -19,7 +20,6 @@ class ExportsTests(SynchronousTestCase):
 
     def test_no_global_reactor(self) -> None:
         """Importing the protocols and making the factories installs no reactor."""
-        import subprocess
         import sys
 
         code = (
@@ -27,4 +27,4 @@ class ExportsTests(SynchronousTestCase):
             "EchoFactory(), ReverseFactory(), CommandFactory(), AccumulatorFactory(), UdpOkProtocol();"
             "sys.exit('twisted.internet.reactor' in sys.modules)"
         )
-        self.assertEqual(subprocess.run([sys.executable, "-c", code], timeout=30).returncode, 0)
+        self.assertEqual(programs.run([sys.executable, "-c", code], timeout=30).returncode, 0)

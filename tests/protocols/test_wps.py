@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import psutil
 import pytest_twisted
 from twisted.internet import endpoints, task
 from twisted.internet.error import ConnectionLost
@@ -13,6 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import programs
 from tests.processes import Process, ProcessReactor, ProcessRunner
 from tests.wire import Wire, every_cut, pieces
 from twistednet.protocols import CommandClient, CommandFactory
@@ -260,15 +260,12 @@ async def test_real_client_leaves(live_reactor: Any) -> None:
     port = await endpoints.serverFromString(live_reactor, "tcp:0:interface=127.0.0.1").listen(factory)
     client_endpoint = endpoints.TCP4ClientEndpoint(live_reactor, "127.0.0.1", port.getHost().port)
 
-    def sleepers() -> list[psutil.Process]:
-        return [child for child in psutil.Process().children() if marker in child.cmdline()]
-
     async def until(count: int) -> None:
         for _ in range(500):
-            if len(sleepers()) == count:
+            if len(programs.descendants(marker)) == count:
                 return
             await task.deferLater(live_reactor, 0.01, lambda: None)
-        raise AssertionError(f"{len(sleepers())} commands run, not {count}")
+        raise AssertionError(f"{len(programs.descendants(marker))} commands run, not {count}")
 
     try:
         client = cast(CommandClient, await client_endpoint.connect(Factory.forProtocol(CommandClient)))

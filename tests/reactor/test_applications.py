@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests import programs
 from tests.services import running
-from tests.services.running import PATIENCE, Twistd, connect, receive
+from tests.services.running import PATIENCE, Twistd, connect, free_port, receive
 
 LOOPS = {"uvloop": "--reactor=twistednet", "asyncio": "--reactor=twistednet-asyncio"}
 
@@ -137,7 +137,7 @@ def test_treq(tmp_path: Path, web: Twistd, loop: str) -> None:
             f"https://127.0.0.1:{web.port(1)}/",
             f"http://127.0.0.1:{mute.getsockname()[1]}/",
         ]
-        done = subprocess.run(
+        done = programs.run(
             [sys.executable, "-c", TREQ, loop, str(tmp_path / "authority.pem"), *roots],
             capture_output=True,
             text=True,
@@ -178,17 +178,6 @@ def is_answer(message: bytes) -> bool:
     """Whether `message` is the answer to `QUESTION`: the same number, no error, the address."""
     identity, flags = struct.unpack_from("!HH", message)
     return identity == 1 and bool(flags & 0x8000) and not flags & 0xF and ADDRESS in message
-
-
-def free_port() -> int:
-    """A port that is free for TCP and UDP."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            try:
-                udp.bind(tcp.getsockname())
-            except OSError:
-                continue
-            return int(tcp.getsockname()[1])
 
 
 # twistd manhole

@@ -146,7 +146,7 @@ class PortTests(SynchronousTestCase):
         def close(_datagram: bytes, _address: Any) -> None:
             self.port.connectionLost(Failure(ConnectionLost()))
 
-        self.protocol.datagramReceived = close  # type: ignore[method-assign]
+        self.protocol.datagramReceived = close  # type: ignore[method-assign, assignment]
         self.client.send(b"first")
         self.client.send(b"second")
         with capturedLogs() as events:

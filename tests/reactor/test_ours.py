@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from twisted.application.reactors import getReactorTypes
 from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.protocol import Factory
 
+from tests import programs
 from tests.reactor.test_streams import Peer
 from tests.services import running
 from tests.services.running import PATIENCE, Twistd, ask_for_all, connect
@@ -25,8 +25,8 @@ from twistednet.reactor.stream import LoopStream
 def test_streams(loop: str) -> None:
     """Streams keep their contract when the loop carries them."""
     streams = Path(__file__).with_name("test_streams.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--on", loop, str(streams)],
+    done = programs.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "0", "--on", loop, str(streams)],
         capture_output=True,
         cwd=streams.parents[2],
         timeout=4 * PATIENCE,
@@ -45,6 +45,7 @@ def test_streams(loop: str) -> None:
         (("--reactor=twistednet-asyncio",), "twistednet.reactor.asyncioreactor.AsyncioReactor"),
     ],
 )
+@pytest.mark.usefixtures("fresh")
 def test_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], reactor: str) -> None:
     """Our commands run on our reactor unless another is named; the log begins with which."""
     monkeypatch.setattr(running, "REACTOR", [])
@@ -135,6 +136,34 @@ def test_iterate(reactor: LoopReactor) -> None:
         call.cancel()
 
 
+def test_iterate_while_running(reactor: LoopReactor) -> None:
+    """``iterate`` called while the reactor runs sends what has been written, calls timers, and ends nothing."""
+    called: list[str] = []
+    server = Peer(lambda peer: peer.transport.pauseProducing())
+    factory = Factory.forProtocol(lambda: server)
+    factory.noisy = False
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    with connect(port.getHost().port) as client:
+
+        def nested() -> None:
+            server.transport.write(b"hello")
+            reactor.callLater(0, called.append, "a timer")
+            reactor.iterate()
+            client.settimeout(PATIENCE)
+            assert client.recv(5) == b"hello"
+            assert called == ["a timer"]
+            reactor.callLater(0.02, reactor.crash)
+            reactor.callLater(0.01, called.append, "went on")
+
+        server.opened.addCallback(lambda _server: reactor.callLater(0.02, nested))
+        reactor.run(installSignalHandlers=False)
+        assert called == ["a timer", "went on"]
+        port.stopListening()
+        reactor.iterate(0)
+        reactor.disconnectAll()
+        reactor.iterate(0)
+
+
 def test_iterate_does_not_wait(reactor: LoopReactor) -> None:
     """A thousand calls of ``iterate(0)`` with nothing to do don't wait: they took ten seconds when each did."""
     before = reactor.loop.time()
@@ -163,6 +192,20 @@ def test_run_after_crash(reactor: LoopReactor) -> None:
     reactor.callLater(0.02, reactor.crash)
     reactor.run(installSignalHandlers=False)
     assert len(ended) == 4
+
+
+def test_clock_that_jumps(reactor: LoopReactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call is made at once that is due at once, though the clock was set forward after another had been scheduled."""
+    called: list[str] = []
+    seconds = reactor.seconds
+    reactor.callLater(7200, called.append, "in two hours")
+    monkeypatch.setattr(reactor, "seconds", lambda: seconds() + 3600)
+    reactor.callLater(0, called.append, "at once")
+    reactor.callLater(float("inf"), called.append, "never")
+    reactor.iterate(0.05)
+    assert called == ["at once"]
+    for call in reactor.getDelayedCalls():
+        call.cancel()
 
 
 def test_no_turning_while_waiting(reactor: LoopReactor) -> None:
@@ -203,7 +246,7 @@ assert type(reactor) is {name}, reactor
 foreign = {{"click", "treq", "rich", "twistednet.protocols", "twistednet.services", "twistednet.cli"}}
 assert not foreign & set(sys.modules), foreign & set(sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE)
+    done = programs.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr.decode()
 
 
@@ -219,5 +262,5 @@ from twisted.internet import reactor
 assert reactor.loop is loop
 assert asyncio.get_event_loop_policy().get_event_loop() is loop
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE)
+    done = programs.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr.decode()

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+import trustme
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import clientFromString, connectProtocol, serverFromString
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IFileDescriptorReceiver, IHalfCloseableProtocol
+from twisted.internet.interfaces import (
+    IFileDescriptorReceiver,
+    IHalfCloseableProtocol,
+    IOpenSSLContextFactory,
+    IPushProducer,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python import context, log
@@ -487,6 +496,190 @@ async def test_full_at_first(connect: Connect) -> None:
         server.transport.write(bytes(1 << 17))
     assert "pauseProducing" in tap.told
     server.transport.unregisterProducer()
+
+
+@implementer(IPushProducer)
+class Producer:
+    """Writes a little whenever it is resumed; `times` times, then it unregisters. It pays no heed to a pause."""
+
+    def __init__(self, transport: Any, times: int, *, later: bool = False) -> None:
+        self.transport = transport
+        self.left = times
+        self.later = later
+        self.events: list[str] = []
+
+    def resumeProducing(self) -> None:
+        self.events.append("resume")
+        if self.later:
+            net().callLater(0.01, self.produce)
+        else:
+            self.produce()
+
+    def produce(self) -> None:
+        """Write."""
+        self.events.append("write")
+        self.left -= 1
+        self.transport.write(b"more")
+        if not self.left:
+            self.transport.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        """Nothing."""
+
+    def stopProducing(self) -> None:
+        self.events.append("stop")
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_half_close_while_producing(connect: Connect, streaming: bool) -> None:
+    """The stream ends when a producer that was registered when that was asked for has unregistered."""
+    server, client = await connect()
+    client.transport.pauseProducing()
+    size = 0
+    producer = Producer(server.transport, 1 if streaming else 3)
+    server.transport.registerProducer(producer, streaming)
+    if streaming:
+        size = 1 << 24
+        server.transport.write(bytes(size))
+    server.transport.loseWriteConnection()
+    client.transport.resumeProducing()
+    await client.receive(size + 4 * producer.events.count("write"))
+    await deferLater(net(), 0.1)
+    assert len(client.received) == size + (4 if streaming else 12)
+    assert (client.events, server.events) == (["read lost"], ["write lost"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_close_while_producing(connect: Connect) -> None:
+    """A connection is closed when what its producer wrote has been sent, though the producer has not unregistered."""
+    server, client = await connect()
+    client.transport.pauseProducing()
+    producer = Producer(server.transport, 2)
+    server.transport.registerProducer(producer, True)
+    server.transport.write(bytes(1 << 24))
+    server.transport.loseConnection()
+    client.transport.resumeProducing()
+    assert await server.lost is ConnectionDone
+    assert producer.events == ["resume", "write", "stop"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_close_after_half_close(connect: Connect, turn: Any) -> None:
+    """A connection whose stream has ended is closed, though a producer is registered."""
+    server, _ = await connect()
+    server.transport.loseWriteConnection()
+    await turn(0.02)
+    producer = Producer(server.transport, 9)
+    server.transport.registerProducer(producer, False)
+    server.transport.loseConnection()
+    assert await server.lost is ConnectionDone
+    assert producer.events == ["resume", "write", "stop"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_pull_producer_that_takes_its_time(connect: Connect) -> None:
+    """A pull producer is asked for more after each write, and not before."""
+    server, client = await connect()
+    producer = Producer(server.transport, 3, later=True)
+    server.transport.registerProducer(producer, False)
+    await client.receive(12)
+    assert producer.events == ["resume", "write"] * 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_pause_raises(connect: Connect) -> None:
+    """What pauseProducing raises is raised by write."""
+    server, client = await connect()
+    client.transport.pauseProducing()
+
+    class Refusing(Producer):
+        def pauseProducing(self) -> None:
+            raise Unexpected
+
+    server.transport.registerProducer(Refusing(server.transport, 1), True)
+    with pytest.raises(Unexpected):
+        server.transport.write(bytes(1 << 24))
+
+
+@pytest.mark.parametrize("connect", ["tcp"], indirect=True)  # over Unix sockets there is no reset
+@pytest_twisted.ensureDeferred
+async def test_answer_before_a_reset(connect: Connect) -> None:
+    """What the peer sent before it reset the connection is delivered, also if the reset was met while writing."""
+    server, client = await connect()
+    handle = server.transport.getHandle()
+    client.transport.write(b"request")
+    await server.receive(7)
+    client.transport.write(b"unread")
+    await deferLater(net(), 0.02)
+    # By another descriptor, so that the client's reactor sees nothing of it before it writes.
+    server.transport.pauseProducing()
+    client.transport.write(b"unread")
+
+    def answer_and_reset() -> None:
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        socket.socket.send(handle, b"413 too large")
+        server.transport.abortConnection()
+        server.transport.connectionLost(Failure(ConnectionAborted()))
+        client.transport.write(b"v" * 70_000)
+
+    answer_and_reset()
+    assert await client.lost is ConnectionLost
+    assert client.received == b"413 too large"
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_after_abort(connect: Connect) -> None:
+    """Nothing is received after abortConnection, though reading is resumed."""
+    server, client = await connect()
+
+    def abort(data: bytes) -> None:
+        server.received += data
+        server.transport.abortConnection()
+        server.transport.resumeProducing()
+
+    server.dataReceived = abort
+    server.transport.pauseProducing()
+    client.transport.write(bytes(1 << 22))
+    await deferLater(net(), 0.02)
+    server.transport.resumeProducing()
+    assert await server.lost is ConnectionAborted
+    assert len(server.received) <= 1 << 18
+
+
+@implementer(IOpenSSLContextFactory)
+@dataclass
+class Context:
+    """A context factory."""
+
+    context: SSL.Context
+
+    def getContext(self) -> SSL.Context:
+        """The context."""
+        return self.context
+
+
+@pytest.mark.parametrize("connect", ["tcp"], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_kept_method_under_tls(connect: Connect) -> None:
+    """A method of the transport that was kept before TLS began goes through TLS afterwards."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    trustme.CA().issue_cert("server").configure_cert(context)
+    server, client = await connect()
+    kept = server.transport.write, server.transport.writeSequence
+    client.transport.write(b"x")
+    await server.receive(1)
+    kept[0](b"plain")
+    server.transport.startTLS(Context(context))
+    await client.receive(5)
+    client.transport.startTLS(Context(SSL.Context(SSL.TLS_METHOD)))
+    kept[0](b" secret")
+    kept[1]([b" and", b" more"])
+    assert await client.receive(21) == b"plain secret and more"
+    client.transport.write(b" answer")
+    assert await server.receive(8) == b"x answer"
+    server.transport.loseConnection()
+    await server.lost
 
 
 @pytest_twisted.ensureDeferred

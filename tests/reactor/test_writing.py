@@ -36,6 +36,9 @@ class FakeLoopTransport:
     def pause_reading(self) -> None:
         """Nothing is read."""
 
+    def is_closing(self) -> bool:
+        return False
+
     def abort(self) -> None:
         """Nothing is connected."""
 
@@ -86,11 +89,11 @@ class WritingTests(SynchronousTestCase):
         self.reactor._asyncioEventloop = cast(Any, self.loop)
         self.reactor.streams = set()
         self.reactor.direct = set()
-        self.reactor._to_flush = []
+        self.reactor._to_flush = {}
         self.reactor._ending_direct = None
         self.protocol = Answering(self)
         self.loop_transport = FakeLoopTransport()
-        self.stream = LoopStream(mock.Mock(), self.protocol, self.reactor)
+        self.stream: Any = LoopStream(mock.Mock(), self.protocol, self.reactor)
         self.stream._handed_over = True
         self.stream.connected = True
         self.stream.reading = True

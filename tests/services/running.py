@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pytest
 
-PATIENCE = 30.0
+from tests import programs
+from tests.programs import Console, Popen, run_console
+
+PATIENCE = programs.PATIENCE
 """Seconds after which a test gives up waiting."""
 
-SCRIPTS = Path(sys.executable).parent
+SCRIPTS = programs.SCRIPTS
 """Where ``twistd`` and ``twistednet`` are."""
 
 REACTOR: list[str] = []
 """The option that names the reactor for every twistd, where the tests are run on a particular one."""
-
-PASS_SOCKET = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="stream", LISTEN_PID=str(os.getpid()))
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-"""Becomes the program that is named, with a socket passed to it as systemd does."""
-
 
 APPLICATION = """
 from importlib import import_module
@@ -58,6 +54,7 @@ class Twistd:
     :param listening: a socket that it gets as systemd would pass it, by the name of ``stream``.
     :param name: the name of its log, where several run in one folder.
     :param descriptors: how many it may have; as many as the tests when left out.
+    :param inherited: descriptors that it gets as they are.
     """
 
     def __init__(
@@ -69,23 +66,23 @@ class Twistd:
         listening: socket.socket | None = None,
         name: str = "twistd",
         descriptors: int | None = None,
+        inherited: Sequence[int] = (),
     ) -> None:
         self.folder = folder
         self.log_file = folder / f"{name}.log"
         self._output = folder / "stdout"
         self._errors = folder / "stderr"
         self._endpoints = endpoints
-        command = [str(SCRIPTS / "twistd"), "--nodaemon", "--logfile", str(self.log_file), *REACTOR, *arguments]
-        passed: tuple[int, ...] = ()
-        if listening is not None:
-            passed = (listening.fileno(),)
-            command = [sys.executable, "-c", PASS_SOCKET, str(listening.fileno()), *command]
-        if descriptors is not None:
-            command = ["prlimit", f"--nofile={descriptors}", *command]
+        options = ["--nodaemon", "--logfile", str(self.log_file), *REACTOR, *arguments]
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
-            self.process = subprocess.Popen(
-                command, cwd=folder, stdin=stdin, stdout=output, stderr=errors, pass_fds=passed
-            )
+            how: dict[str, Any] = {"cwd": folder, "stdin": stdin, "stdout": output, "stderr": errors}
+            self.process: Popen
+            if descriptors is not None:
+                self.process = Popen(["prlimit", f"--nofile={descriptors}", SCRIPTS / "twistd", *options], **how)
+            else:
+                if listening is not None:
+                    how["listening"] = listening
+                self.process = Console("twistd", *options, pass_fds=inherited, **how)
 
     def __enter__(self) -> Twistd:
         try:
@@ -169,9 +166,7 @@ class Twistd:
 
 def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """Run ``twistd`` to its end, which is soon."""
-    return subprocess.run(
-        [SCRIPTS / "twistd", *arguments], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE
-    )
+    return run_console("twistd", *arguments, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 def assert_one_line(folder: Path, done: subprocess.CompletedProcess[bytes], line: str) -> None:
@@ -182,9 +177,35 @@ def assert_one_line(folder: Path, done: subprocess.CompletedProcess[bytes], line
     assert not (folder / "twistd.pid").exists()
 
 
+def free_port() -> int:
+    """A port that nobody uses, over TCP or UDP, and that the system gives to none who let it choose."""
+    first, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    while True:
+        port = 5000 + secrets.randbelow(int(first) - 5000)
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
+            try:
+                stream.bind(("127.0.0.1", port))
+                datagram.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
 def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
     """A connected TCP socket."""
     return socket.create_connection((host, port), PATIENCE)
+
+
+def connect_started(path: Path, process: Popen) -> socket.socket:
+    """A connected Unix socket of a program that is about to listen there."""
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return connect_unix(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            assert process.poll() is None
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
 
 
 def connect_unix(path: Path) -> socket.socket:
@@ -228,14 +249,14 @@ def ask_for_all(client: socket.socket, question: bytes) -> bytes:
     return receive_all(client)
 
 
-def inject(twistd: Twistd, *options: str) -> subprocess.Popen[bytes]:
+def inject(twistd: Twistd, *options: str) -> Popen:
     """strace, attached to `twistd` with `options`, which say what is to fail; the test is skipped where it can't be.
 
     Whoever asks for it ends it.
     """
     if shutil.which("strace") is None:
         pytest.skip("there is no strace here")
-    strace = subprocess.Popen(
+    strace = Popen(
         ["strace", "-p", str(twistd.process.pid), *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
     assert strace.stderr is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import socket
 import sys
 from io import StringIO
@@ -61,17 +60,6 @@ def parsed(*arguments: str) -> Options:
     options = Options()
     options.parseOptions(arguments)
     return options
-
-
-class StartErrorTests(SynchronousTestCase):
-    """`StartError`."""
-
-    def test_both(self) -> None:
-        """It exits with its line and status 1, and can be caught as any error."""
-        error = StartError("no")
-        self.assertIsInstance(error, SystemExit)
-        self.assertIsInstance(error, Exception)
-        self.assertEqual(error.code, "no")
 
 
 class NumberTests(SynchronousTestCase):
@@ -485,10 +473,7 @@ class PluginTests(SynchronousTestCase):
                 (maker.name, maker.tapname, maker.module),
                 (f"twistednet {name}", name, f"twistednet.services.{name}"),
             )
-            module = importlib.import_module(maker.module)
-            self.assertIs(maker.options, module.Options)
             self.assertEqual(maker.options.command, name)
-            self.assertIs(maker.makeService, module.makeService)
             self.assertRegex(maker.description, r"\A[A-Z][^\n]+\.\Z")
 
     def test_found(self) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests import programs
 from tests.services.running import (
     PATIENCE,
     Twistd,
@@ -261,7 +262,7 @@ def test_echo_udp(tmp_path: Path) -> None:
 @pytest.mark.parametrize("question", [b"w", b"w\r\n", b"w\n"])
 def test_w(wps: Twistd, question: bytes) -> None:
     """The client that asks for w gets its output, and the end of the stream, though it has not ended its own."""
-    here = subprocess.run(
+    here = programs.run(
         COMMANDS["w"], env=ENVIRONMENT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=PATIENCE, check=True
     ).stdout.splitlines(keepends=True)
     with connect(wps.port()) as client:
@@ -412,12 +413,22 @@ def taken() -> Iterator[int]:
         ),
     ],
 )
+@pytest.mark.usefixtures("fresh")
 def test_bad_option(tmp_path: Path, arguments: tuple[str, ...], line: str) -> None:
     """A bad option is one line, and status 1."""
     assert_one_line(tmp_path, start(tmp_path, "--nodaemon", *arguments), line)
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.usefixtures("fresh")
+def test_help(tmp_path: Path) -> None:
+    """``twistd NAME --help`` succeeds, and is about the command."""
+    done = start(tmp_path, "echo", "--help")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"Usage: twistd [twistd's options] echo [options]\n")
+
+
+@pytest.mark.usefixtures("fresh")
 def test_port_taken(tmp_path: Path, taken: int) -> None:
     """A port that is taken is one line, and status 1, and another in the log."""
     done = start(tmp_path, "--nodaemon", "echo", "--port", str(taken))
@@ -441,6 +452,7 @@ def test_datagram_socket_taken(tmp_path: Path) -> None:
         assert reader.recv(100) == b"still here"
 
 
+@pytest.mark.usefixtures("fresh")
 def test_daemon_port_taken(tmp_path: Path, taken: int) -> None:
     """Whoever starts a daemon whose port is taken is told so, and gets status 1."""
     done = start(tmp_path, "echo", "--port", str(taken))
@@ -457,6 +469,7 @@ def test_daemon_port_taken(tmp_path: Path, taken: int) -> None:
     assert not (tmp_path / "twistd.pid").exists()
 
 
+@pytest.mark.usefixtures("fresh")
 def test_daemon(tmp_path: Path) -> None:
     """A daemon serves after ``twistd`` has returned, and ends, with its pid file, on SIGTERM."""
     done = start(tmp_path, "echo", "--port", "0")

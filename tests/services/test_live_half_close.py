@@ -9,7 +9,6 @@ import select
 import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import trustme
 from OpenSSL.SSL import TLS_CLIENT_METHOD, Connection, Context, WantReadError, ZeroReturnError
 
+from tests import programs
 from tests.cli.running import run
 from tests.services.running import APPLICATION, PATIENCE, Twistd, connect, receive_all
 from twistednet.services.support import load_dialogue
@@ -176,10 +176,11 @@ def program(name: str) -> str:
 def nc(*arguments: str, stdin: bytes) -> bytes:
     """The output of ``nc``, which must be OpenBSD's, for -N."""
     path = program("nc")
-    usage = subprocess.run([path, "-h"], capture_output=True, timeout=PATIENCE).stderr
+    usage = programs.run([path, "-h"], capture_output=True, timeout=PATIENCE).stderr
     if b"-N" not in usage and b"N]" not in usage and not os.path.realpath(path).endswith("openbsd"):
         pytest.skip("this nc has no -N")
-    return subprocess.run([path, *arguments], input=stdin, capture_output=True, timeout=PATIENCE).stdout
+    output: bytes = programs.run([path, *arguments], input=stdin, capture_output=True).stdout
+    return output
 
 
 @pytest.mark.parametrize("kind", ["v1", "v2"])
@@ -191,7 +192,7 @@ def test_nc(wrapped: Wrapped, kind: str) -> None:
 def test_ncat(wrapped: Wrapped) -> None:
     """``ncat --ssl`` ends with a FIN alone, a truncation: it has the answers to all that it had ended."""
     port = str(wrapped.port("reverse", "tls"))
-    done = subprocess.run(
+    done = programs.run(
         [program("ncat"), "--ssl", "127.0.0.1", port], input=b"ab\ncd\n", capture_output=True, timeout=PATIENCE
     )
     assert done.stdout == b"ba\ndc\n"
@@ -199,7 +200,7 @@ def test_ncat(wrapped: Wrapped) -> None:
 
 def test_openssl(wrapped: Wrapped) -> None:
     """``openssl s_client`` leaves after its close_notify; its last letter, without an ending, has been heard."""
-    subprocess.run(
+    programs.run(
         [program("openssl"), "s_client", "-connect", f"127.0.0.1:{wrapped.port('accumulator', 'tls')}"],
         input=b"openssl\nwas her\xc3\xab",
         capture_output=True,

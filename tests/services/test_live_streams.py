@@ -25,10 +25,10 @@ from typing import Any
 import pytest
 from twisted.application.service import IServiceMaker
 
+from tests.programs import run_console
 from tests.services.running import (
     APPLICATION,
     PATIENCE,
-    SCRIPTS,
     Twistd,
     ask,
     ask_for_all,
@@ -411,16 +411,15 @@ def test_help() -> None:
     """``twistd NAME --help`` reads well for every command."""
 
     def help_of(name: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [SCRIPTS / "twistd", name, "--help"],
+        return run_console(
+            *("twistd", name, "--help"),
             env={**os.environ, "COLUMNS": "80"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
         )
 
-    assert set(STREAMS) | set(DATAGRAMS) <= set(COMMANDS)
+    assert set(STREAMS) | set(DATAGRAMS) | {"systat"} == set(COMMANDS)
     with ThreadPoolExecutor(4) as pool:
         for name, done in zip(COMMANDS, pool.map(help_of, COMMANDS), strict=True):
             assert (done.returncode, done.stderr) == (0, "")

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pwd
+import random
 import re
 import signal
 import socket
@@ -174,7 +175,7 @@ def nobody() -> tuple[str, int, int]:
 
 def low_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """A free port below 1024."""
-    for port in range(1023, 600, -1):
+    for port in random.SystemRandom().sample(range(600, 1024), 400):
         with socket.socket(type=kind) as probe:
             try:
                 probe.bind(("127.0.0.1", port))

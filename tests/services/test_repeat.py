@@ -6,7 +6,6 @@ import os
 import select
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,10 +19,9 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
 
+from tests.programs import run_console
 from tests.services.options import MemoryReactor, ServiceTestCase
 from tests.services.running import (
-    PATIENCE,
-    SCRIPTS,
     Twistd,
     ask_for_all,
     assert_one_line,
@@ -263,12 +261,11 @@ def test_file(tmp_path: Path) -> None:
 def test_unreadable_input(tmp_path: Path) -> None:
     """A standard input that can't be read from is one line, and status 1."""
     with socket.socket() as stdin:
-        done = subprocess.run(
-            [SCRIPTS / "twistd", "--nodaemon", "repeat", "--go-ahead", "--port", "0"],
+        done = run_console(
+            *("twistd", "--nodaemon", "repeat", "--go-ahead", "--port", "0"),
             cwd=tmp_path,
             stdin=stdin.fileno(),
             capture_output=True,
-            timeout=PATIENCE,
         )
     assert_one_line(tmp_path, done, "twistd repeat: --go-ahead: can't read standard input: No such device or address")
 

@@ -9,7 +9,8 @@ no change::
 
     install()  # before anything imports twisted.internet.reactor
 
-``docs/reactor.md`` says how to choose it in twistd, trial, pytest-twisted, Scrapy and daphne, and when it is not faster.
+``docs/reactor.md`` says how to choose it in twistd, trial, pytest-twisted, Scrapy and daphne, and when it is not
+faster.
 
 Theory of operation
 ===================
@@ -37,9 +38,9 @@ The life of a connection
     When Twisted has called ``connectionLost``, the loop transport is aborted, and its later callbacks are ignored.
 
 When bytes leave
-    What a protocol writes in one turn of the loop is collected, and sent with one system call before the loop next waits
-    for events, or as soon as 64 KiB have been collected. So a response that is written in pieces is one segment and one
-    wake-up of the peer. Bytes that have been collected count as pending output: for back-pressure, and for
+    What a protocol writes in one turn of the loop is collected, and sent with one system call before the loop next
+    waits for events, or as soon as 64 KiB have been collected. So a response that is written in pieces is one segment
+    and one wake-up of the peer. Bytes that have been collected count as pending output: for back-pressure, and for
     ``loseConnection``, which sends them first. `LoopStream.write` says which connections need no collecting.
 
     Nothing is ever delivered inside ``write`` or ``loseConnection``; ``connectionLost`` comes in a later turn.
@@ -62,8 +63,8 @@ Descriptors sent over a Unix socket
 What is different from Twisted's own transports
     - TCP_NODELAY is on by default. With Nagle's algorithm an answer that is written in two turns takes 44 ms, because
       the second part waits for a delayed acknowledgement. ``setTcpNoDelay(False)`` turns it off.
-    - Bytes may leave before the turn ends, so a burst of more than 64 KiB that the kernel takes at once does not pause a
-      producer.
+    - Bytes may leave before the turn ends, so a burst of more than 64 KiB that the kernel takes at once does not pause
+      a producer.
     - ``reactor.iterate(delay)`` runs for all of `delay`; Twisted's own returns after the first event.
     - A listen queue for which no length, or 50, is asked is as long as the system allows.
     - A connection is closed without a ``shutdown`` before: a process that was forked and has executed nothing keeps it

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from twistednet.reactor.datagram import MulticastPort
 from twistednet.reactor.datagram import Port as UDPPort
 from twistednet.reactor.log_context import LogContext
-from twistednet.reactor.stream import Connector, LoopStream, Port, UNIXConnector, UNIXPort
+from twistednet.reactor.stream import Connector, PlainStream, Port, UNIXConnector, UNIXPort
 
 __all__ = ["BACKLOG", "TWISTEDS_BACKLOG", "LoopReactor", "install_reactor"]
 
@@ -32,6 +32,9 @@ TWISTEDS_BACKLOG = 50
 BACKLOG = 4096
 """The length that is used instead: Linux's own limit since 5.4. In a queue of 50 a burst of connects is dropped, and
 each client tries again after a second."""
+
+LONGEST = 86400.0
+"""Seconds after which the timers are looked at, at the latest."""
 
 DIRECT_SECONDS = 1.0
 """For so long at most, writes of a connection go straight to the loop before they are collected again, to see whether
@@ -45,15 +48,15 @@ class LoopReactor(AsyncioSelectorReactor):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.streams: set[LoopStream] = set()
+        self.streams: set[PlainStream] = set()
         """The connections that the loop carries."""
-        self.direct: set[LoopStream] = set()
+        self.direct: set[PlainStream] = set()
         """Those whose writes go straight to the loop."""
         self._ending_direct: asyncio.TimerHandle | None = None
-        self._to_flush: list[LoopStream] = []
+        self._to_flush: dict[PlainStream, None] = {}
         self._stop_requested = False
         super().__init__(loop)
-        callers = LoopStream.data_received.__code__, LoopStream.eof_received.__code__
+        callers = PlainStream.data_received.__code__, PlainStream.eof_received.__code__
         context.setDefault(log.ILogContext, LogContext(*callers))
 
     @property
@@ -73,7 +76,15 @@ class LoopReactor(AsyncioSelectorReactor):
         self._justStopped = False
 
     def iterate(self, delay: float = 0) -> None:
-        """Run for `delay` seconds; with 0, handle what is ready, and return."""
+        """Run for `delay` seconds; with 0, handle what is ready, and return.
+
+        A loop can't run within itself. Called while the reactor runs, this sends what has been written and calls the
+        timers that are due, and reads nothing.
+        """
+        if self.loop.is_running():
+            self._flush()
+            self.runUntilCurrent()
+            return
         ending = self.loop.call_later(delay, self._stop_loop) if delay else self.loop.call_soon(self._stop_loop)
         self._run_loop()
         ending.cancel()
@@ -100,41 +111,49 @@ class LoopReactor(AsyncioSelectorReactor):
 
     def callLater(self, delay: float, callable: Any, *args: object, **kwargs: object) -> DelayedCall:  # noqa: A002
         call = PosixReactorBase.callLater(self, delay, callable, *args, **kwargs)
-        if self._scheduledAt is None or call.time < self._scheduledAt:
-            self._schedule(call.time)
+        self._schedule(delay)
         return call
 
     def _reschedule(self) -> None:
         timeout = self.timeout()
         if timeout is not None:
-            self._schedule(self.seconds() + timeout)
+            self._schedule(timeout)
 
-    def _schedule(self, when: float) -> None:
-        """Have the timers looked at when `seconds` is `when`."""
+    def _schedule(self, delay: float) -> None:
+        """Have the timers looked at after `delay` seconds, unless that happens before."""
+        when = self.loop.time() + delay
+        if self._scheduledAt is not None and self._scheduledAt <= when:
+            return
         if self._timerHandle is not None:
             self._timerHandle.cancel()
         self._scheduledAt = when
-        delay = when - self.seconds()
         if delay <= 0:
             self._timerHandle = self.loop.call_soon(self._onTimer)
         else:
             # The loops count in milliseconds. Woken too early, they would turn without pause until the time has come.
-            self._timerHandle = self.loop.call_later(ceil(delay * 1000) / 1000, self._onTimer)
+            self._timerHandle = self.loop.call_later(ceil(min(delay, LONGEST) * 1000) / 1000, self._onTimer)
 
     # Writes that have been collected
 
-    def flush_soon(self, stream: LoopStream) -> None:
+    def flush_soon(self, stream: PlainStream) -> None:
         """Send what `stream` has collected before the loop next waits for events."""
         if not self._to_flush:
             self.loop.call_soon(self._flush)
-        self._to_flush.append(stream)
+        self._to_flush[stream] = None
+
+    def flushes_soon(self, stream: PlainStream) -> bool:
+        """Whether something was written to `stream` in this turn."""
+        return stream in self._to_flush
 
     def _flush(self) -> None:
-        streams, self._to_flush = self._to_flush, []
+        streams, self._to_flush = self._to_flush, {}
         for stream in streams:
-            stream.flush()
+            try:
+                stream.flush()
+            except BaseException:  # a producer's, from pauseProducing
+                log.err()
 
-    def writes_directly(self, stream: LoopStream) -> None:
+    def writes_directly(self, stream: PlainStream) -> None:
         """The writes of `stream` go straight to the loop, until `DIRECT_SECONDS` have passed."""
         self.direct.add(stream)
         if self._ending_direct is None:

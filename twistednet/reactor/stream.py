@@ -27,9 +27,6 @@ from twisted.python.failure import Failure
 
 DONE = Failure(ConnectionDone())
 
-TLS_METHODS = ("write", "writeSequence", "loseConnection", "registerProducer", "unregisterProducer")
-"""The methods that go through TLS once it has been started."""
-
 QUICK = 20e-6
 """Seconds within which ``dataReceived`` returns if what collecting costs counts at all."""
 QUICK_ANSWERS = 4
@@ -37,11 +34,8 @@ QUICK_ANSWERS = 4
 the loop."""
 
 
-class LoopStream(tcp.Connection):
-    """Mixed in before one of Twisted's stream transports: lets the loop carry the connection.
-
-    One object is the transport of the Twisted protocol and the asyncio protocol of the loop's transport.
-    """
+class PlainStream(tcp.Connection):
+    """A connection that the loop carries, without what TLS adds to it: see `LoopStream`."""
 
     reactor: Any
     socket: socket.socket
@@ -58,6 +52,7 @@ class LoopStream(tcp.Connection):
         self._send: Callable[[bytes], object] | None = None  # the loop's write, while writes go straight to it
         self._quick_answers = 0  # how many arrivals in a row were answered with one write, within QUICK
         self._receiving = False  # the protocol's dataReceived is running
+        self._emptied_due = False  # _emptied is about to be called
         self._loop_paused = True  # the loop wants no more for now: it is still to come, or has called pause_writing
         self.reading = False
         self.writing = False  # Twisted waits until it may write; here, until the loop's buffer is empty
@@ -88,7 +83,7 @@ class LoopStream(tcp.Connection):
         self._loop_transport = loop_transport
         self._loop_paused = False
         loop_transport.set_write_buffer_limits(high=self.bufferSize, low=0)
-        self.flush()  # what was written in connectionMade
+        log.callWithLogger(self, self.flush)  # what was written in connectionMade
         if self.writing or self.producerPaused:
             self._wait_until_empty()
 
@@ -109,9 +104,23 @@ class LoopStream(tcp.Connection):
         """From the loop: it has closed the connection because of `error`, or because it was told to."""
         # A connection that is being aborted has its reason already, and connectionLost is scheduled.
         if self._loop_transport is not None and not self._aborting:
-            if error is not None and not isinstance(error, OSError):
+            self.collect_writes()
+            if isinstance(error, OSError):
+                self._read_the_rest()
+            elif error is not None:
                 log.callWithLogger(self, log.err, Failure(error))
             log.callWithLogger(self, self.reactor._disconnectSelectable, self, CONNECTION_LOST, False)
+
+    def _read_the_rest(self) -> None:
+        """Deliver what came before the connection was reset: the loop may have met the error when it wrote."""
+        while self.reading and not self._aborting:
+            try:
+                data = self.socket.recv(self.bufferSize)
+            except OSError:
+                return
+            if not data:
+                return
+            self.data_received(data)
 
     def _protocol_failed(self) -> None:
         """The Twisted protocol has raised an exception: log it, and close the connection with it as the reason."""
@@ -123,9 +132,6 @@ class LoopStream(tcp.Connection):
         self.collect_writes()
         self._tempDataBuffer.clear()
         self._tempDataLen = 0
-        if self.TLS:
-            for name in TLS_METHODS:
-                self.__dict__.pop(name, None)
         super().connectionLost(reason)
 
     def _closeSocket(self, orderly: bool) -> None:
@@ -203,8 +209,8 @@ class LoopStream(tcp.Connection):
         return self._dataReceived(early)
 
     def startReading(self) -> None:
-        if self._ended and self._early is None:
-            return  # There is nothing to come.
+        if self._aborting or (self._ended and self._early is None):
+            return  # Nothing is to come.
         self.reading = True
         if self._early is not None:
             self.reactor.loop.call_soon(self._deliver)
@@ -223,20 +229,6 @@ class LoopStream(tcp.Connection):
     # Writing
 
     def write(self, data: bytes) -> None:
-        """Send `data`.
-
-        What is written in one turn of the loop is collected, and leaves in one piece before the loop next waits for
-        events; earlier when 64 KiB have been collected. So many small writes cost one system call, one segment and one
-        wake-up of the peer.
-
-        Where the protocol answers each arrival quickly and with one write, there is nothing to collect: ``write`` then
-        calls the loop's own, which sends at once. Once a second the reactor has such connections collect again, for
-        the case that their protocols have changed what they do.
-        """
-        send = self._send
-        if send is not None:
-            send(data)
-            return
         if type(data) is not bytes:
             _dataMustBeBytes(data)
         if not self._handed_over or self._detaching:
@@ -256,35 +248,38 @@ class LoopStream(tcp.Connection):
                 self.flush()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        pieces = list(iovec)
-        for piece in pieces:
-            _dataMustBeBytes(piece)
-        self.write(b"".join(pieces))
+        PlainStream.write(self, joined(iovec))
 
     def flush(self) -> None:
         """Give the loop what has been collected."""
         loop_transport, collected = self._loop_transport, self._tempDataBuffer
-        if not collected or loop_transport is None or self._detaching or self._aborting:
+        if not collected or loop_transport is None or self._detaching or self._aborting or loop_transport.is_closing():
             return
         data = collected[0] if len(collected) == 1 else b"".join(collected)
         collected.clear()
         self._tempDataLen = 0
+        was_paused = self._loop_paused
         loop_transport.write(data)
-        if self.producer is not None and not self.streamingProducer:
-            # It is asked for more when this has left.
+        if self._loop_paused and not was_paused:
+            self._maybePauseProducer()
+        pulls = self.producer is not None and not self.streamingProducer
+        if pulls or self.disconnecting or (self._writeDisconnecting and not self._writeDisconnected):
+            # When this has been sent, Twisted asks for more, closes, or half-closes.
             self.startWriting()
 
     def _write_directly(self) -> None:
         """Let writes go straight to the loop, unless something has to be done at each."""
         self._quick_answers = 0
+        self.flush()
+        busy = self.writing or self._loop_paused or self._detaching or self._aborting
+        ending = self.disconnecting or self._writeDisconnecting
         if (
             self._loop_transport is not None
-            and not (self.writing or self._loop_paused or self._detaching or self._aborting or self._writeDisconnected)
+            and not (busy or ending)
             and (self.producer is None or self.streamingProducer)
             # TLS may write while it aborts, which must not be sent.
             and not isinstance(self.protocol, TLSMemoryBIOProtocol)
         ):
-            self.flush()
             self._send = self._loop_transport.write
             self.reactor.writes_directly(self)
 
@@ -311,14 +306,15 @@ class LoopStream(tcp.Connection):
     def pause_writing(self) -> None:
         """From the loop: its buffer is above the limit that was set, which is 0 while Twisted waits to write."""
         self._loop_paused = True
-        self.collect_writes()
-        log.callWithLogger(self, self._maybePauseProducer)
+        if self._send is not None:
+            self.collect_writes()
+            log.callWithLogger(self, self._maybePauseProducer)
 
     def resume_writing(self) -> None:
         """From the loop: its buffer is empty."""
         self._loop_paused = False
         # Not at once: asyncio's transport doesn't expect to be closed from here.
-        self.reactor.loop.call_soon(self._emptied)
+        self._call_emptied_soon()
 
     def _wait_until_empty(self) -> None:
         loop_transport = cast(Transport, self._loop_transport)
@@ -326,10 +322,16 @@ class LoopStream(tcp.Connection):
         if loop_transport.get_write_buffer_size():
             loop_transport.set_write_buffer_limits(high=0)
         else:
+            self._call_emptied_soon()
+
+    def _call_emptied_soon(self) -> None:
+        if not self._emptied_due:
+            self._emptied_due = True
             self.reactor.loop.call_soon(self._emptied)
 
     def _emptied(self) -> None:
         """The loop's buffer is empty: Twisted may write, or close."""
+        self._emptied_due = False
         if self._loop_transport is None or self._aborting:
             return
         self.flush()
@@ -338,11 +340,11 @@ class LoopStream(tcp.Connection):
             self._wait_until_empty()
         elif self._detaching:
             self._take_back()
-        elif self.disconnecting and self.producer is None:
+        elif self.disconnecting and (self.producer is None or self._writeDisconnected):
             log.callWithLogger(self, self.connectionLost, DONE)
         else:
             self._loop_transport.set_write_buffer_limits(high=self.bufferSize, low=0)
-            if self.writing or self.producerPaused:
+            if self.writing or (self.producerPaused and self.producer is not None):
                 log.callWithLogger(self, self.reactor._readOrWrite, self, False)
 
     def startWriting(self) -> None:
@@ -364,7 +366,7 @@ class LoopStream(tcp.Connection):
             super().setTcpNoDelay(enabled)
             self._delays = not enabled
 
-    # The rest of a transport. Twisted's TLS mixin overrides these; here startTLS replaces them.
+    # The rest of a transport
 
     def loseConnection(self) -> None:
         if not self._handed_over:
@@ -379,25 +381,85 @@ class LoopStream(tcp.Connection):
         self.collect_writes()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
+        written = self._send is not None or self.reactor.flushes_soon(self) or self.bytes_waiting() > 0
         if not streaming:
             self.collect_writes()
         FileDescriptor.registerProducer(self, producer, streaming)
-        if not streaming:
+        if not streaming and written:
+            # What was written before is, for Twisted, still to be sent; then the producer is asked for more.
             self.startWriting()
 
     def unregisterProducer(self) -> None:
         FileDescriptor.unregisterProducer(self)
 
+
+class LoopStream(PlainStream):
+    """Mixed in before one of Twisted's stream transports: lets the loop carry the connection.
+
+    One object is the transport of the Twisted protocol and the asyncio protocol of the loop's transport. The methods
+    here go through TLS once that has been started; TLS itself uses those of `PlainStream`.
+    """
+
+    def write(self, data: bytes) -> None:
+        """Send `data`.
+
+        What is written in one turn of the loop is collected, and leaves in one piece before the loop next waits for
+        events; earlier when 64 KiB have been collected. So many small writes cost one system call, one segment and one
+        wake-up of the peer.
+
+        Where the protocol answers each arrival quickly and with one write, there is nothing to collect: ``write`` then
+        calls the loop's own, which sends at once. Once a second the reactor has such connections collect again, for
+        the case that their protocols have changed what they do.
+
+        :param data: bytes. A connection that does not collect leaves it to the loop to refuse anything else.
+        :raises TypeError: for anything else.
+        """
+        send = self._send
+        if send is not None:
+            send(data)
+        elif not self.TLS:
+            PlainStream.write(self, data)
+        elif self.connected:
+            self.protocol.write(data)  # type: ignore[attr-defined]
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        if not self.TLS:
+            self.write(joined(iovec))
+        elif self.connected:
+            self.protocol.writeSequence(iovec)  # type: ignore[attr-defined]
+
+    def loseConnection(self) -> None:
+        if not self.TLS:
+            super().loseConnection()
+        elif self.connected and not self.disconnecting:
+            self.protocol.loseConnection()  # type: ignore[attr-defined]
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self.TLS:
+            self.protocol.registerProducer(producer, streaming)  # type: ignore[attr-defined]
+        else:
+            super().registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        if self.TLS:
+            self.protocol.unregisterProducer()  # type: ignore[attr-defined]
+        else:
+            super().unregisterProducer()
+
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
-        producer, streaming = self.producer, self.streamingProducer
-        if producer is not None:
-            self.unregisterProducer()
         self.collect_writes()
-        startTLS(self, ctx, normal, LoopStream)
-        for name in TLS_METHODS:
-            setattr(self, name, getattr(self.protocol, name))
-        if producer is not None:
-            self.registerProducer(producer, streaming)
+        startTLS(self, ctx, normal, PlainStream)
+
+
+def joined(pieces: Iterable[bytes]) -> bytes:
+    """`pieces` in one piece.
+
+    :raises TypeError: if one of them is not bytes.
+    """
+    pieces = list(pieces)
+    for piece in pieces:
+        _dataMustBeBytes(piece)
+    return b"".join(pieces)
 
 
 class TCPSocket(socket.socket):
