@@ -30,7 +30,7 @@ def substitute(name: str) -> None:
     def install(eventloop: asyncio.AbstractEventLoop | None = None) -> None:
         install_reactor(ours(eventloop))
 
-    asyncioreactor.AsyncioSelectorReactor = ours  # type: ignore[misc]
+    asyncioreactor.AsyncioSelectorReactor = ours  # type: ignore[misc, assignment]
     asyncioreactor.install = install
 
 
