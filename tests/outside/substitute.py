@@ -12,20 +12,26 @@ import os
 
 
 def substitute(name: str) -> None:
-    """Let ``asyncioreactor`` have our reactor in it, and the loops be those called `name`."""
-    from twisted.internet import asyncioreactor as theirs
+    """Let ``asyncioreactor`` have our reactor in it, under the same name, and the loops be those called `name`."""
+    from twisted.internet import asyncioreactor
 
-    from twistednet.reactor import asyncioreactor, uvloopreactor
+    from twistednet.reactor import AsyncioReactor, LoopReactor, UvloopReactor
+    from twistednet.reactor.loop import install_reactor
 
+    base: type[LoopReactor] = AsyncioReactor
     if name == "uvloop":
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-        theirs.AsyncioSelectorReactor = uvloopreactor.UvloopReactor  # type: ignore[misc]
-        theirs.install = uvloopreactor.install
-    else:
-        theirs.AsyncioSelectorReactor = asyncioreactor.AsyncioReactor  # type: ignore[misc]
-        theirs.install = asyncioreactor.install
+        base = UvloopReactor
+    # Scrapy's tests look for the name in its log.
+    ours = type("AsyncioSelectorReactor", (base,), {"__module__": asyncioreactor.__name__})
+
+    def install(eventloop: asyncio.AbstractEventLoop | None = None) -> None:
+        install_reactor(ours(eventloop))
+
+    asyncioreactor.AsyncioSelectorReactor = ours  # type: ignore[misc, assignment]
+    asyncioreactor.install = install
 
 
 if loop_name := os.environ.get("TWISTEDNET_SUBSTITUTE"):
