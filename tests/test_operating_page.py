@@ -26,7 +26,7 @@ def test_defaults() -> None:
     """Every option that limits something has its row, with its default."""
     found = re.findall(r"^\| `--([\w-]+)` \|([^|]*)\|", PAGE, re.MULTILINE)
     rows = {name: value.strip() for name, value in found}
-    assert rows.pop("max-connections") == f"`ulimit -n` less {RESERVE}"
+    assert rows.pop("max-connections") == f"`ulimit -n` less {RESERVE}; of `files`, half of that"
     assert (rows.pop("no-share"), rows.pop("plain")) == ("", "")
     options: dict[str, Any] = {**echo.Options(), **systat.Options()}
     about_where_and_how = {"port", "interface", "listen", "log-json", "udp", "no-guard", "no-share", "plain"}

@@ -159,7 +159,7 @@ class Twistd:
         """Ask it to stop: it does, with `status`, with nothing on the terminal, no traceback, and no pid file."""
         assert self.stop() == status
         assert (self.output, self.errors) == (b"", b"")
-        assert "Traceback" not in self.log
+        assert "Traceback" not in self.log, self.log
         assert "Unhandled" not in self.log
         assert not (self.folder / "twistd.pid").exists()
 

@@ -270,14 +270,14 @@ class ChannelTests(SynchronousTestCase):
         """A connection on which nothing is asked is closed at once, also in the middle of a request."""
         for sent in (b"", get(b"/a.txt"), b"GET /a.t", b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na"):
             wire = WebWire.to(self.site).send(sent)
-            cast(Any, wire.protocol).drain()
+            cast(Any, wire.protocol).finish()
             wire.turn()
             self.assertTrue(wire.ended)
 
     def test_drain_before_the_headers(self) -> None:
         """An answer whose headers have not been sent says that it is the last one."""
         self.wire.arrive(get(b"/folder/") + get(b"/a.txt"))
-        self.channel.drain()
+        self.channel.finish()
         self.wire.turn()
         self.assertTrue(closes(*answers(self.wire.received, b"GET")))
         self.assertTrue(self.wire.ended)
@@ -285,7 +285,7 @@ class ChannelTests(SynchronousTestCase):
     def test_drain_after_the_headers(self) -> None:
         """An answer that has begun is finished; of the requests behind it, the next is answered, as the last one."""
         self.wire.arrive(get(b"/big") + get(b"/a.txt") * 2)
-        self.channel.drain()
+        self.channel.finish()
         self.wire.arrive(get(b"/a.txt"))
         self.wire.turn()
         heads = answers(self.wire.received, b"GET", b"GET")
@@ -293,7 +293,7 @@ class ChannelTests(SynchronousTestCase):
         self.assertTrue(self.wire.ended)
         self.wire = WebWire.to(self.site)
         self.wire.arrive(get(b"/big"))
-        cast(Any, self.wire.protocol).drain()
+        cast(Any, self.wire.protocol).finish()
         self.wire.turn()
         self.assertEqual(self.wire.received.count(b"b" * 10 * READ_SIZE), 1)
         self.assertTrue(self.wire.ended)

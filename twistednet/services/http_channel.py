@@ -1,4 +1,4 @@
-"""A server's side of HTTP/1.1: twisted.web's ``HTTPChannel``, with flow control, half-close and drain as in `flow`.
+"""A server's side of HTTP/1.1: twisted.web's ``HTTPChannel``, with flow control and half-close as in `flow`.
 
 ``HTTPChannel`` parses requests and frames answers. This subclass decides when it does so:
 
@@ -16,10 +16,10 @@ half-close
 closing first
     After ``Connection: close``, after HTTP/1.0, and after a request that is not HTTP (400), the server ends its stream
     only, and discards what still arrives; see `flow`.
-drain
-    The request that is being answered is the last one, and its answer says ``Connection: close``. Where its headers
-    have been sent already, requests that have arrived completely are answered too, the next of them with
-    ``Connection: close``. Without any, the connection is closed at once.
+finish
+    When the service stops, the request that is being answered is the last one, and its answer says ``Connection:
+    close``. Where its headers have been sent already, requests that have arrived completely are answered too, the next
+    of them with ``Connection: close``. Without any, the connection is closed at once.
 time-outs
     ``HTTPChannel``'s own are off. `unfinished` tells `LimitedFactory` of a request that has begun; without a
     `LimitedFactory` around the site, there is no time-out.
@@ -38,6 +38,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from zope.interface import implementer
 
+from twistednet.interfaces import IFinishable, IMessageInput
 from twistednet.protocols.flow import LINGER, can_half_close
 
 MAX_BUFFERED = 2**14
@@ -56,7 +57,7 @@ class DiscardedBody(io.BytesIO):
         return len(data)
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IMessageInput, IFinishable)
 class Channel(HTTPChannel):
     """A connection of a ``Site``; see the module."""
 
@@ -87,6 +88,16 @@ class Channel(HTTPChannel):
         if self._handlingRequest or self._waitingForTransport or self.closing:
             return None
         return self.messages if self._received or self.requests else None
+
+    @property
+    def input_paused(self) -> bool:
+        """See `IMessageInput`."""
+        return self._reading_paused
+
+    @property
+    def owing(self) -> bool:
+        """See `IFinishable`."""
+        return not self.closing and (self._handlingRequest or self._turn is not None)
 
     # Input
 
@@ -219,7 +230,7 @@ class Channel(HTTPChannel):
 
     # The end
 
-    def drain(self) -> None:
+    def finish(self) -> None:
         """The service stops: answer what has been asked, and close."""
         self.draining = True
         if self._handlingRequest:
