@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import pytest_twisted
 from twisted.internet import task
@@ -19,6 +20,10 @@ from zope.interface import provider
 from tests import programs
 from tests.services import running
 from twistednet.reactor import install
+
+# How long an example takes says nothing where several tests run at once.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 REACTORS = {"uvloop": "twistednet", "asyncio": "twistednet-asyncio", "epoll": "epoll"}
 """What can be tested on, and the name it has for twistd."""
