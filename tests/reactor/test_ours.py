@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,6 +135,16 @@ def test_iterate(reactor: LoopReactor) -> None:
     assert called[2:] == ["soon"]
     for call in reactor.getDelayedCalls():
         call.cancel()
+
+
+def test_iterate_calls_what_is_due(reactor: LoopReactor) -> None:
+    """``iterate`` calls every timer that is due, though the loop counts in milliseconds."""
+    called: list[int] = []
+    for n in range(50):
+        reactor.callLater(0.0005, called.append, n)
+        time.sleep(0.0006)
+        reactor.iterate(0)
+        assert len(called) == n + 1
 
 
 def test_iterate_while_running(reactor: LoopReactor) -> None:

@@ -86,9 +86,9 @@ class LoopReactor(AsyncioSelectorReactor):
         A loop can't run within itself. Called while the reactor runs, this sends what has been written and calls the
         timers that are due, and reads nothing.
         """
+        self.runUntilCurrent()
         if self.loop.is_running():
             self._flush()
-            self.runUntilCurrent()
             return
         ending = self.loop.call_later(delay, self._stop_loop) if delay else self.loop.call_soon(self._stop_loop)
         self._run_loop()
