@@ -115,15 +115,26 @@ class WritingTests(SynchronousTestCase):
 
     def test_collected(self) -> None:
         """What is written in a turn leaves in one piece, in the next."""
-        self.stream.data_received(b"abc")
-        self.stream.write(b"de")
+        self.stream.write(b"ab")
+        self.stream.write(b"c")
         self.assertEqual(self.written, [])
-        self.assertEqual(self.stream.bytes_waiting(), 5)
+        self.assertEqual(self.stream.bytes_waiting(), 3)
         self.loop.turn()
-        self.assertEqual(self.written, [b"abcde"])
+        self.assertEqual(self.written, [b"abc"])
         self.assertEqual(self.stream.bytes_waiting(), 0)
         self.loop.turn()
         self.assertEqual(self.written, [])
+
+    def test_collected_in_data_received(self) -> None:
+        """What is written in dataReceived leaves in one piece when that returns; in the next turn, if it took long."""
+        self.stream.data_received(b"abc")
+        self.assertEqual(self.written, [b"abc"])
+        self.protocol.seconds = QUICK
+        self.stream.data_received(b"abc")
+        self.stream.write(b"d")
+        self.assertEqual(self.written, [])
+        self.loop.turn()
+        self.assertEqual(self.written, [b"abcd"])
 
     def test_much(self) -> None:
         """When 64 KiB have been collected they leave at once."""
@@ -179,8 +190,6 @@ class WritingTests(SynchronousTestCase):
         end()
         self.assertEqual(self.reactor.direct, set())
         self.stream.data_received(b"ab")
-        self.assertEqual(self.written, [])
-        self.loop.turn()
         self.assertEqual(self.written, [b"ab"])
         self.answer_quickly()
         self.stream.write(b"x")
