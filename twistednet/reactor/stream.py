@@ -31,6 +31,9 @@ from twistednet.interfaces import IEndObserver, IOctetCounter, IOutputPending
 
 DONE = Failure(ConnectionDone())
 
+COLLECTED = 65536
+"""So many octets are not collected any longer, but given to the loop: Twisted's transports have the same buffer."""
+
 QUICK = 20e-6
 """Seconds within which ``dataReceived`` returns if what collecting costs counts at all. Those that take longer share
 a flush at the end of the turn: to wake a peer that waits on another processor costs up to 15 microseconds."""
@@ -65,6 +68,7 @@ class PlainStream(tcp.Connection):
         self._send: Callable[[bytes], object] | None = None  # the loop's write, while writes go straight to it
         self._quick_answers = 0  # how many arrivals in a row were answered with one write, within QUICK
         self._receiving = False  # the protocol's dataReceived is running
+        self._collecting = False  # something has been collected, and nothing keeps more from being added to it
         self._loop_paused = True  # the loop wants no more for now: it is still to come, or has called pause_writing
         self.reading = False
         self.writing = False  # Twisted waits until it may write; here, until the loop's buffer is empty
@@ -157,6 +161,7 @@ class PlainStream(tcp.Connection):
     def _end(self, reason: Failure) -> None:
         self._tempDataBuffer.clear()
         self._tempDataLen = 0
+        self._collecting = False
         super().connectionLost(reason)
 
     def _closeSocket(self, orderly: bool) -> None:
@@ -273,9 +278,15 @@ class PlainStream(tcp.Connection):
             if self._loop_paused:
                 self.flush()
                 self._maybePauseProducer()
-            elif self._tempDataLen >= self.bufferSize:
-                self.flush()
-                self.reactor.flush_soon(self)
+            elif self._tempDataLen >= COLLECTED:
+                self.flush_early()
+            else:
+                self._collecting = not self.TLS
+
+    def flush_early(self) -> None:
+        """Give the loop what has been collected before the turn is over."""
+        self.flush()
+        self.reactor.flush_soon(self)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         PlainStream.write(self, joined(iovec))
@@ -288,6 +299,7 @@ class PlainStream(tcp.Connection):
         data = collected[0] if len(collected) == 1 else b"".join(collected)
         collected.clear()
         self._tempDataLen = 0
+        self._collecting = False
         was_paused = self._loop_paused
         loop_transport.write(data)
         if self._loop_paused and not was_paused:
@@ -458,6 +470,11 @@ class LoopStream(PlainStream):
         send = self._send
         if send is not None:
             send(data)
+        elif self._collecting and type(data) is bytes:
+            self._tempDataBuffer.append(data)
+            self._tempDataLen = collected = self._tempDataLen + len(data)
+            if collected >= COLLECTED:
+                self.flush_early()
         elif not self.TLS:
             PlainStream.write(self, data)
         elif self.connected:
@@ -489,6 +506,7 @@ class LoopStream(PlainStream):
 
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
         self.collect_writes()
+        self._collecting = False
         startTLS(self, ctx, normal, PlainStream)
 
 
@@ -570,6 +588,7 @@ class LoopUNIX(LoopStream):
     def sendFileDescriptor(self, fileno: int) -> None:
         if self._handed_over:
             self._detaching = True
+            self._collecting = False
             self.collect_writes()
         super().sendFileDescriptor(fileno)  # type: ignore[misc]
 
