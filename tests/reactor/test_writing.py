@@ -27,6 +27,9 @@ class FakeLoopTransport:
         if self.full:
             self.waiting += len(data)
 
+    def writelines(self, pieces: list[bytes]) -> None:
+        self.write(b"".join(pieces))
+
     def get_write_buffer_size(self) -> int:
         return self.waiting
 

@@ -296,12 +296,16 @@ class PlainStream(tcp.Connection):
         loop_transport, collected = self._loop_transport, self._tempDataBuffer
         if not collected or loop_transport is None or self._detaching or self._aborting or loop_transport.is_closing():
             return
-        data = collected[0] if len(collected) == 1 else b"".join(collected)
-        collected.clear()
-        self._tempDataLen = 0
+        octets, self._tempDataLen = self._tempDataLen, 0
+        pieces, self._tempDataBuffer = collected, []
         self._collecting = False
         was_paused = self._loop_paused
-        loop_transport.write(data)
+        if len(pieces) == 1:
+            loop_transport.write(pieces[0])
+        elif octets < COLLECTED:
+            loop_transport.write(b"".join(pieces))
+        else:
+            loop_transport.writelines(pieces)  # which uvloop does without copying them
         if self._loop_paused and not was_paused:
             self._maybePauseProducer()
         pulls = self.producer is not None and not self.streamingProducer
