@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +80,14 @@ class AccumulatorTests(SynchronousTestCase):
     def logged(self) -> list[str | None]:
         """What the accumulator has logged."""
         return [formatEvent(event) for event in self.events if "accumulator" in event.get("log_namespace", "")]
+
+    def test_owing(self) -> None:
+        """Letters that have been read and not appended, as the client does not read, are owed their answers."""
+        wire = Wire.to(self.factory())
+        protocol = cast(Any, wire.protocol)
+        self.assertFalse(protocol.owing)
+        wire.arrive(b"x" * 1000)
+        self.assertTrue(protocol.owing)
 
     def test_the_textbook(self) -> None:
         """Two clients that type letters in turn see what the textbook's saw, and the last one's leaving is logged."""

@@ -50,6 +50,11 @@ class StreamProtocolTests(SynchronousTestCase):
         self.assertFalse(hasattr(wire, "no_delay"))
         set_no_delay(cast(ITCPTransport, StringTransport()))
 
+    def test_owing(self) -> None:
+        """A protocol that answers at once owes nothing."""
+        wire = Wire.to(self.factory)
+        self.assertFalse(cast(StreamProtocol, wire.protocol).owing)
+
     def test_back_pressure(self) -> None:
         """A peer that does not read is not read from, until it does."""
         wire = Wire.to(self.factory)

@@ -31,6 +31,17 @@ class QuoteFactory(MessageFactory[Quote]):
     protocol = Quote
 
 
+class Slow(MessageProtocol):
+    """Writes more than fits into the transport's buffer for each message."""
+
+    def lineReceived(self, line: bytes) -> None:
+        self.sendLine(line * 70_000)
+
+
+class SlowFactory(MessageFactory[Slow]):
+    protocol = Slow
+
+
 def expected(stream: bytes, limit: int = MessageProtocol.MAX_LENGTH) -> bytes:
     """The answer to the whole of `stream`, ended by its sender, written as plainly as can be."""
     answer = b""
@@ -60,6 +71,17 @@ class MessageTests(SynchronousTestCase):
     def connect(self) -> Wire:
         """A new connection."""
         return Wire.to(self.factory)
+
+    def test_owing_and_paused(self) -> None:
+        """Answers to what has been read are owed while the peer does not read; meanwhile no message can end."""
+        wire = Wire.to(SlowFactory(reactor=cast(IReactorTime, self.clock)))
+        protocol = cast(MessageProtocol, wire.protocol)
+        self.assertEqual((protocol.owing, protocol.input_paused), (False, False))
+        wire.arrive(b"a\nb\nc")
+        self.assertEqual((protocol.owing, protocol.input_paused), (True, True))
+        wire.end()
+        wire.turn()
+        self.assertEqual((protocol.owing, wire.received.count(b"\n"), wire.ended), (False, 2, True))
 
     def test_is_a_line_receiver(self) -> None:
         """The framing is Twisted's LineReceiver to whoever asks, with its limit."""

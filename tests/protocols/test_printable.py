@@ -85,5 +85,6 @@ class DescribeTests(SynchronousTestCase):
             (UNIXAddress(b"/run/x"), "UNIX /run/x"),
             (UNIXAddress(b"\xff"), "UNIX \\xff"),
             (UNIXAddress(None), "UNIX "),
+            (None, "an unknown address"),
         ):
             self.assertEqual(describe(address), words)

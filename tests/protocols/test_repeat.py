@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +31,15 @@ class RepeatTests(SynchronousTestCase):
         self.clock.advance(0.25)
         wire.turn()
         self.assertEqual((wire.received, wire.ended), (b"abc" * 10000, True))
+
+    def test_owing(self) -> None:
+        """The copies are owed while they are sent, but not while the go-ahead is awaited: none comes at the end."""
+        for wait in (False, True):
+            wire = Wire.to(self.factory(100_000, wait=wait))
+            repeat = cast(Any, wire.protocol)
+            self.assertFalse(repeat.owing)
+            wire.arrive(b"abc\n")
+            self.assertEqual(repeat.owing, not wait)
 
     def test_cut_at_every_position(self) -> None:
         """The message is the same wherever it is cut, its ending part of each copy; the rest is not looked at."""

@@ -208,6 +208,15 @@ class SystatTests(SynchronousTestCase):
         """A new connection."""
         return Wire.to(SystatFactory(runner=self.runner, reactor=cast(IReactorTime, self.reactor)))
 
+    def test_owing(self) -> None:
+        """The output is owed until it has been sent."""
+        wire = self.connect()
+        systat = cast(Any, wire.protocol)
+        self.assertTrue(systat.owing)
+        (process,) = self.reactor.processes
+        process.end(0)
+        self.assertFalse(systat.owing)
+
     def test_stream(self) -> None:
         """The output of w is sent, whatever the client says and whether it ends its stream, and then the close."""
         for ends in (False, True):
