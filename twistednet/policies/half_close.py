@@ -37,7 +37,7 @@ from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
 from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, IPullProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, _NullAggregator, _PullToPush
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, _NullAggregator
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer, providedBy
 from zope.interface.declarations import Provides
@@ -284,12 +284,6 @@ class HalfClosingTLS(BufferingTLSTransport):
         if self._ended:
             # Twisted waits for the peer's close_notify; after our end, it is the protocol that has waited for it.
             self.transport.loseConnection()
-        elif self._producer is not None and not self._appSendBuffer and not self._pulls():
-            # As Twisted's TCP connections do: a push producer that has written nothing now doesn't keep them open.
-            self.unregisterProducer()
-
-    def _pulls(self) -> bool:
-        return isinstance(self._producer._producer, _PullToPush)
 
 
 def _ignore(data: bytes) -> None:

@@ -78,7 +78,7 @@ from twistednet.policies.addresses import AddressRules, client_host, describe_cl
 from twistednet.policies.elapsed import elapsed_clock
 from twistednet.policies.half_close import HalfClosingWrapper
 from twistednet.policies.sparse_log import SparseLog
-from twistednet.policies.transports import acknowledgement
+from twistednet.policies.transports import acknowledgement, release_producer
 from twistednet.protocols.counters import Counters
 
 SWEEP = 1.0
@@ -598,6 +598,9 @@ class LimitedFactory(Factory[Any]):
             connection.transport.abortConnection()
         else:
             connection.closing = True
+            if not connection.waiting:
+                # Its producer writes nothing: it is the reading side of the protocol.
+                release_producer(connection.transport)
             connection.transport.loseConnection()
 
     # The end
