@@ -14,7 +14,8 @@ time-out               what has not happened for so long                        
 ``write_timeout``      the peer acknowledged an octet, though some wait for it       the connection is reset
 =====================  ============================================================  =================================
 
-So a connection is closed up to two sweeps later than the time-out says, and never earlier. The clock of a message does
+So a connection is closed up to two sweeps later than the time-out says, and never earlier. If it is still there at the
+next sweep, because its peer reads nothing or does not answer close_notify, it is reset. The clock of a message does
 not run while the server itself has stopped reading. With many connections the sweep looks at `SLICE` of them at a time,
 and spreads the slices over the second.
 
