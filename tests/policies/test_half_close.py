@@ -41,6 +41,7 @@ from twistednet.policies.half_close import (
     HalfClosingTLSFactory,
     HalfClosingWrapper,
 )
+from twistednet.policies.limits import LimitedFactory, Limits
 from twistednet.protocols import EchoClient, EchoFactory, ReverseClient, ReverseFactory
 from twistednet.protocols.flow import LINGER, RepeatingProducer, StreamFactory, StreamProtocol, can_half_close
 from twistednet.protocols.simple import CHARGEN
@@ -558,6 +559,17 @@ class TLSOutputTests(SynchronousTestCase):
         peer.server.unregisterProducer()
         peer.turn()
         self.assertEqual((peer.received, peer.ended, peer.wire.closed), (b"last", True, True))
+
+    def test_timed_out(self) -> None:
+        """A time-out closes at once, though the protocol has registered its reading side as a producer."""
+        clock = Clock()
+        factory = LimitedFactory(EchoFactory(reactor=clock), Limits(idle_timeout=2), reactor=clock)
+        peer = Peer(factory)
+        for _ in range(2):
+            self.assertFalse(peer.ended)
+            clock.advance(1)
+        peer.turn()
+        self.assertTrue(peer.ended)
 
     def test_closing(self) -> None:
         """A close that waits for the peer's close_notify is done when that comes; it is no news to the protocol."""

@@ -14,7 +14,8 @@ client          what it does                                                    
                 reads (write)
 ``steady``      sends a byte every half second (idle); ends each message in time    no time-out
                 (message)
-``paused``      sends more whole messages than the server takes, and reads slowly   no time-out, and all the answers
+``paused``      sends more whole messages than the server takes, or one message     no time-out, and all the answers
+                and bytes that nobody looks at, and reads slowly
 ``80 KB/s``     reads at this rate, though more output always waits                 no time-out
 ==============  ==================================================================  ===================================
 
@@ -285,9 +286,10 @@ class Client:
 
     def read_until_end(self) -> None:
         """Read, and note the end."""
-        with suppress(ConnectionError, ssl.SSLError):
+        try:
             self.receive_all()
-        self.ended = time.monotonic()
+        finally:
+            self.ended = time.monotonic()
 
     def watch(self, seconds: float, events: int = select.EPOLLRDHUP) -> bool:
         """Read nothing; return whether the connection ends in the next `seconds`."""
@@ -438,10 +440,12 @@ class Client:
         assert answers.count(end) == 3
 
     def message_paused(self) -> None:
-        """Send whole messages, more than the server takes, and read slowly for a while, and then all."""
+        """Ask for more than the server can send at once, and read slowly for a while, and then all."""
         service = self.case.service
         if service == "files":
             question, size = GET_BIG * 2, 2 * MEGABYTES
+        elif service in ONE_MESSAGE:
+            question, size = QUESTIONS[service] + b"more", MEGABYTES
         else:
             question = QUESTIONS[service]
             size = len(question) if service == "reverse" else len(question) // 5 * len(HELP)
@@ -482,7 +486,7 @@ def cases() -> Iterator[Case]:
             if service in ONE_MESSAGE + MANY_MESSAGES:
                 yield Case(service, endpoint, "message", "stops")
                 yield Case(service, endpoint, "message", "steady")
-            if service in MANY_MESSAGES:
+            if service in MANY_MESSAGES or service in ("wps", "repeat"):
                 yield Case(service, endpoint, "message", "paused")
             # The answers of the other services fit into any receive buffer of TCP. On a Unix socket, they are unread.
             if service in PLENTIFUL or (endpoint == "unix" and service != "discard"):

@@ -14,7 +14,8 @@ time-out               what has not happened for so long                        
 ``write_timeout``      the peer acknowledged an octet, though some wait for it       the connection is reset
 =====================  ============================================================  =================================
 
-So a connection is closed up to two sweeps later than the time-out says, and never earlier. The clock of a message does
+So a connection is closed up to two sweeps later than the time-out says, and never earlier. If it is still there at the
+next sweep, because its peer reads nothing or does not answer close_notify, it is reset. The clock of a message does
 not run while the server itself has stopped reading. With many connections the sweep looks at `SLICE` of them at a time,
 and spreads the slices over the second.
 
@@ -78,7 +79,7 @@ from twistednet.policies.addresses import AddressRules, client_host, describe_cl
 from twistednet.policies.elapsed import elapsed_clock
 from twistednet.policies.half_close import HalfClosingWrapper
 from twistednet.policies.sparse_log import SparseLog
-from twistednet.policies.transports import acknowledgement
+from twistednet.policies.transports import acknowledgement, release_producer
 from twistednet.protocols.counters import Counters
 
 SWEEP = 1.0
@@ -598,6 +599,9 @@ class LimitedFactory(Factory[Any]):
             connection.transport.abortConnection()
         else:
             connection.closing = True
+            if not connection.waiting:
+                # Its producer writes nothing: it is the reading side of the protocol.
+                release_producer(connection.transport)
             connection.transport.loseConnection()
 
     # The end

@@ -49,6 +49,24 @@ def _(transport: TLSMemoryBIOProtocol) -> int:
     return sum(map(len, encrypting)) + bytes_waiting(transport.transport)
 
 
+@singledispatch
+def release_producer(_transport: Any) -> None:
+    """Unregister the producer of `transport`, where it would keep ``loseConnection`` from closing.
+
+    Twisted's TLS waits for any producer, its TCP connections only for one that has more to write.
+    """
+
+
+@release_producer.register
+def _(transport: ProtocolWrapper) -> None:
+    release_producer(transport.transport)
+
+
+@release_producer.register
+def _(transport: TLSMemoryBIOProtocol) -> None:
+    transport.unregisterProducer()
+
+
 def socket_beneath(transport: Any) -> socket.socket | None:
     """The socket of `transport`, through whatever is wrapped around it; ``None`` where there is none."""
     while isinstance(transport, ProtocolWrapper):

@@ -383,6 +383,11 @@ class OneMessageProtocol(MessageProtocol):
         super().produce(producer, streaming=streaming)
 
     @property
+    def unfinished(self) -> int | None:
+        """See `IMessageInput`; nothing once the one message has come, since what follows it is no message."""
+        return None if self.answering else super().unfinished
+
+    @property
     def owing(self) -> bool:
         return not self.closing and (self.answering or super().owing)
 
