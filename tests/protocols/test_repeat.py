@@ -41,6 +41,16 @@ class RepeatTests(SynchronousTestCase):
             wire.arrive(b"abc\n")
             self.assertEqual(repeat.owing, not wait)
 
+    def test_unfinished(self) -> None:
+        """The message is unfinished until its end has come; what comes after it is no message."""
+        wire = Wire.to(self.factory(100_000))
+        repeat = cast(Any, wire.protocol)
+        self.assertIsNone(repeat.unfinished)
+        wire.arrive(b"ab")
+        self.assertEqual(repeat.unfinished, 0)
+        wire.arrive(b"c\nmore")
+        self.assertIsNone(repeat.unfinished)
+
     def test_cut_at_every_position(self) -> None:
         """The message is the same wherever it is cut, its ending part of each copy; the rest is not looked at."""
         for first, second in every_cut(b"abc\r\nmore\n"):
