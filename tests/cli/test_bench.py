@@ -34,7 +34,7 @@ SHORT = ("--duration", "0.2", "--connections", "5")
 def measured(*arguments: object) -> dict[str, Any]:
     """The one JSON object of a run that went well."""
     status, output, errors = run("bench", *SHORT, "--json", *arguments)
-    assert (status, errors) == (0, "")
+    assert (status, errors) == (0, ""), output
     found: dict[str, Any] = json.loads(output)
     return found
 
@@ -222,7 +222,7 @@ COMPARE = ("bench", "--compare", *SHORT, "--rounds", "1", "--server", "threads",
 def test_compare(tmp_path: Path) -> None:
     """--compare starts servers, measures them, and says when, where and with what; nothing of it is left."""
     status, output, errors = run(*COMPARE, "--json", "--plot", tmp_path / "x.png")
-    assert (status, errors) == (0, "")
+    assert (status, errors) == (0, ""), output
     found = json.loads(output)
     assert set(found) == {
         "workload",

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -15,7 +16,11 @@ from click.testing import CliRunner
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet import defer, error
+from twisted.internet.interfaces import IHostnameResolver, IHostResolution, IResolutionReceiver
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from tests.cli.conftest import Servers
 from tests.cli.running import (
@@ -28,7 +33,7 @@ from tests.cli.running import (
     udp_socket,
 )
 from tests.services.running import PATIENCE
-from twistednet.cli.client import Address, Call, ClientError, explain, split_address
+from twistednet.cli.client import Address, Call, ClientError, connect, explain, split_address
 from twistednet.cli.main import MODULES, main
 
 
@@ -122,6 +127,42 @@ class ExplainTests(SynchronousTestCase):
         """Anything else is told as it is, or by its name."""
         self.assert_explained(ValueError("what it was"), "what it was", 1)
         self.assert_explained(ValueError(), "ValueError", 1)
+
+
+@implementer(IHostnameResolver, IHostResolution)
+class SlowResolver:
+    """Never finds a name, until it is asked to stop."""
+
+    name = "slow"
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,  # noqa: N803
+        hostName: str,  # noqa: N803
+        portNumber: int = 0,  # noqa: N803
+        addressTypes: Any = None,  # noqa: N803
+        transportSemantics: str = "TCP",  # noqa: N803
+    ) -> SlowResolver:
+        """As `IHostnameResolver` has it."""
+        resolutionReceiver.resolutionBegan(self)
+        return self
+
+    def cancel(self) -> None:
+        """As `IHostResolution` has it."""
+
+
+class ConnectTests(SynchronousTestCase):
+    """`connect`."""
+
+    def test_slow_name(self) -> None:
+        """A name that takes too long to be found may exist: that is no answer in time."""
+        reactor: Any = MemoryReactorClock()
+        reactor.nameResolver = SlowResolver()
+        call = Call(Address(host="slow.example", port=7), 2.5, False, reactor)
+        connecting = defer.ensureDeferred(connect(call, Protocol))
+        reactor.advance(2.5)
+        failure = self.failureResultOf(connecting).value
+        self.assertEqual(explain(failure, call), ("slow.example port 7: no answer in 2.5 seconds", 4))
 
 
 class UsageTests(SynchronousTestCase):

@@ -34,6 +34,7 @@ from twisted.internet.endpoints import HostnameEndpoint, _parse
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 
 from twistednet.protocols.datagram import DatagramClient
 from twistednet.protocols.echo import EchoClient
@@ -114,6 +115,14 @@ def stream_endpoint(reactor: Any, address: Address) -> IStreamClientEndpoint:
         raise click.UsageError(f"{address.endpoint}: not an endpoint, such as unix:/path or tls:host:port") from error
 
 
+def timed_out(result: object, timeout: float) -> object:
+    """For `Deferred.addTimeout`: the result of what was cancelled.
+
+    `HostnameEndpoint` fails with `DNSLookupError` if it is cancelled while it resolves the name.
+    """
+    return Failure(defer.TimeoutError(timeout, "Deferred")) if isinstance(result, Failure) else result
+
+
 _Client = TypeVar("_Client", bound=IProtocol)
 
 
@@ -122,7 +131,7 @@ async def connect(call: Call, make: Callable[[], _Client]) -> _Client:
     factory: Factory[Any] = Factory.forProtocol(make)
     factory.noisy = False
     connecting = stream_endpoint(call.reactor, call.address).connect(factory)
-    return cast(_Client, await connecting.addTimeout(call.timeout, call.reactor))
+    return cast(_Client, await connecting.addTimeout(call.timeout, call.reactor, timed_out))
 
 
 async def until_closed(call: Call, client: StreamClient) -> bytes:

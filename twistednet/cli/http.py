@@ -34,7 +34,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from twistednet.cli.client import Address, Call, ClientError
+from twistednet.cli.client import Address, Call, ClientError, timed_out
 from twistednet.protocols.framing import IdleTimer
 from twistednet.protocols.printable import printable
 
@@ -258,7 +258,7 @@ async def request(
                 unbuffered=True,
                 reactor=call.reactor,
             )
-            response: Any = await asking.addTimeout(call.timeout, call.reactor)
+            response: Any = await asking.addTimeout(call.timeout, call.reactor, timed_out)
         response = response.original.original  # treq's own, around ours
         location = response.headers.getRawHeaders(b"location")
         if response.code not in (301, 302, 303, 307, 308) or not location:
