@@ -180,7 +180,7 @@ def test_one_client(tmp_path: Path, option: tuple[str, ...], reason: str) -> Non
             check(service, KINDS)
             assert f"connection refused: {reason}" in service.twistd.log
             service.twistd.process.send_signal(signal.SIGTERM)
-            service.twistd.wait_until_logged("Received SIGTERM")
+            service.twistd.wait_until_logged("Closed)")
         service.twistd.wait()
         assert "Traceback" not in service.twistd.log
         assert "Unhandled" not in service.twistd.log

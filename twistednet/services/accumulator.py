@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.internet.error import ReactorNotRunning
 
 from twistednet.protocols.accumulator import MAX_TEXT, AccumulatorFactory, SharedText
 from twistednet.protocols.printable import printable
@@ -41,7 +43,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     def stop(value: bytes) -> None:
         # To the terminal, as the textbook's server does: twistd has turned sys.stdout into its log.
         print("the final value of v is", printable(value), file=sys.__stdout__, flush=True)
-        reactor.stop()
+        with suppress(ReactorNotRunning):  # it is being stopped already
+            reactor.stop()
 
     factory.finished.addCallback(stop)
     return make_service(options, factory=factory, reactor=reactor)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from twistednet.policies.addresses import AddressRules
@@ -102,6 +104,7 @@ class Signals:
         if not self._stopping:
             self._stopping = True
             self.log.info("stopping; a second signal stops at once")
-            self._reactor.stop()
+            with suppress(ReactorNotRunning):  # the service is stopping it by itself
+                self._reactor.stop()
         elif self._service.factory is not None:
             self._service.factory.reset()
