@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 from unittest import mock
 
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -240,6 +241,14 @@ class WritingTests(SynchronousTestCase):
         self.stream._aborting = True
         self.loop.turn()
         self.assertEqual(self.written, [])
+
+    def test_lost_while_aborting(self) -> None:
+        """A protocol that is being aborted is told of a connection that the loop loses before the descriptor is closed."""
+        lost: list[Any] = []
+        self.protocol.connectionLost = lost.append  # type: ignore[method-assign, assignment]
+        self.stream._aborting = True
+        self.stream.connection_lost(ConnectionResetError())
+        self.assertEqual([reason.type for reason in lost], [ConnectionAborted])
 
     def test_bytes_only(self) -> None:
         """What is no bytes is refused where it is written."""

@@ -18,7 +18,7 @@ from typing import Any, cast
 from twisted.internet import tcp, unix
 from twisted.internet._newtls import startTLS
 from twisted.internet.abstract import FileDescriptor, _dataMustBeBytes
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.internet.main import CONNECTION_LOST
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -117,8 +117,10 @@ class PlainStream(tcp.Connection):
 
     def connection_lost(self, error: BaseException | None) -> None:
         """From the loop: it has closed the connection because of `error`, or because it was told to."""
-        # A connection that is being aborted has its reason already, and connectionLost is scheduled.
-        if self._loop_transport is not None and not self._aborting:
+        if self._loop_transport is not None and self._aborting:
+            # The loop closes the descriptor after this, and connectionLost is scheduled for later.
+            log.callWithLogger(self, self.connectionLost, Failure(ConnectionAborted()))
+        elif self._loop_transport is not None:
             self.collect_writes()
             if isinstance(error, OSError):
                 self._read_the_rest()
