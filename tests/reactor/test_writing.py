@@ -243,7 +243,7 @@ class WritingTests(SynchronousTestCase):
         self.assertEqual(self.written, [])
 
     def test_lost_while_aborting(self) -> None:
-        """A protocol that is being aborted is told of a connection that the loop loses before the descriptor is closed."""
+        """When the loop loses a connection that is being aborted, its protocol is told at once."""
         lost: list[Any] = []
         self.protocol.connectionLost = lost.append  # type: ignore[method-assign, assignment]
         self.stream._aborting = True
