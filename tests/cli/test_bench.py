@@ -256,8 +256,8 @@ def test_compare(tmp_path: Path) -> None:
 
 def test_compare_table() -> None:
     """A table of medians, the least and the most of the rounds, and ratios."""
-    status, output, _ = run(*COMPARE)
-    assert status == 0
+    status, output, errors = run(*COMPARE)
+    assert status == 0, errors
     title, headings, wire, threads = output.decode().splitlines()
     assert title == ("echo, 5 connections, messages of 64 bytes; ratios to: twisted.protocols.wire.Echo, epoll reactor")
     assert headings.split() == ["server", "messages/s", "least", "most", "ratio", "p50", "µs", "p99", "µs"]
